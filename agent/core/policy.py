@@ -1,0 +1,98 @@
+"""The judgements: may we train, is the candidate good, does the promoted model hold, how long to wait. All pure."""
+
+from __future__ import annotations
+
+from agent.config import Budget, Config, Gate, Probation, Training
+from agent.core.facts import LiveView, Reading, Scores
+from agent.job import Tier
+
+MAX_BACKOFF_S = 3600.0
+
+
+def objection(budget: Budget, reading: Reading, *, training: bool, resuming: bool = False) -> str:
+    """Why a round may not train now; '' if it may.
+
+    `training`: a trainer runs (or is stopped in memory), so the CPU it uses is no reason against it. Hysteresis: a
+    round that is not running (or is paused: `resuming`) must keep each limit by `budget.margin`; a running one only
+    has to keep the limit itself. What this machine cannot measure is no objection.
+    """
+    slack = budget.margin if resuming or not training else 0.0
+    if budget.require_power and reading.on_power is False:
+        return "on battery, and the budget requires the charger"
+    floors = (
+        ("available memory", reading.available_mib, budget.min_available_mib, "MiB"),
+        ("free disk", reading.disk_free_mib, budget.min_disk_free_mib, "MiB"),
+        ("battery", None if reading.on_power else reading.battery_percent, budget.min_battery_percent, "%"),
+    )
+    for name, value, floor, unit in floors:
+        if value is not None and value < floor * (1 + slack):
+            return f"{name} {value:.0f} {unit} is below {floor * (1 + slack):.0f} {unit}"
+    ceilings = (
+        ("temperature", reading.temperature_c, budget.max_temperature_c, "°C"),
+        ("CPU", None if training else reading.cpu_percent, budget.max_cpu_percent, "%"),
+    )
+    for name, value, ceiling, unit in ceilings:
+        limit = ceiling * (1 - slack) if name != "CPU" else ceiling
+        if value is not None and value > limit:
+            return f"{name} {value:.0f} {unit} is above {limit:.0f} {unit}"
+    return ""
+
+
+def gate_objection(gate: Gate, scores: Scores) -> str:
+    """Why a candidate may not be promoted; '' if it may. Without an old or a new measurement it may not."""
+    if scores.old_after is None or scores.old_before is None:
+        return "there are no held-out images of the old categories to judge by"
+    if scores.new_after is None:
+        return "there are no held-out images of the new category to judge by"
+    # Half an image of slack: accuracies are fractions of a count, and 0.02 of 50 images is exactly one.
+    slack = 0.5 / scores.old_count if scores.old_count else 0.0
+    if scores.old_after < scores.old_before - gate.max_old_drop - slack:
+        return (
+            f"old accuracy fell from {scores.old_before:.1%} to {scores.old_after:.1%}, "
+            f"more than {gate.max_old_drop:.1%} allows"
+        )
+    if scores.new_after < gate.min_new:
+        return f"new accuracy {scores.new_after:.1%} is below {gate.min_new:.1%}"
+    return ""
+
+
+def live_objection(probation: Probation, view: LiveView) -> str:
+    """Why a promoted model is to be rolled back by what it has served; '' if nothing speaks against it (yet)."""
+    if view.frames < probation.min_frames:
+        return ""
+    share = view.novel_frames / view.frames
+    if share > probation.max_novel_share:
+        return f"{share:.0%} of {view.frames} frames are novel to the new model, above {probation.max_novel_share:.0%}"
+    if view.mean_confidence < probation.min_confidence:
+        return f"mean confidence {view.mean_confidence:.2f} is below {probation.min_confidence:.2f}"
+    return ""
+
+
+def backoff_s(first_s: float, failures: int) -> float:
+    """The wait after the n-th failure in a row: first_s, doubled each time, at most an hour."""
+    return min(first_s * 2.0 ** max(0, min(failures, 30) - 1), MAX_BACKOFF_S)
+
+
+def tier_for(config: Config) -> Tier:
+    """The tier a round begins with: the paper's transfer where the teacher may be asked, else self-distillation."""
+    tier: Tier = config.training.tier if config.training.tier != "auto" else "transfer"
+    if tier == "transfer" and config.privacy.mode == "local":
+        return "sparse"
+    return tier
+
+
+def needs_teacher(config: Config, tier: Tier) -> bool:
+    return tier == "transfer" and config.privacy.mode != "local"
+
+
+def tier_without_teacher(tier: Tier) -> Tier:
+    return "sparse" if tier == "transfer" else tier
+
+
+def tier_after_crash(tier: Tier, outcome: str) -> Tier:
+    """A machine whose torch dies with an illegal instruction can still learn by the numpy head."""
+    return "head" if outcome == "illegal_instruction" else tier
+
+
+def ask_timeout_s(training: Training, asks: int) -> float:
+    return backoff_s(training.teacher_timeout_s, asks)

@@ -1,0 +1,365 @@
+"""The core driven by scripts (event in, command out) and by hypothesis (any events in any order)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.config import Config, Privacy, Training
+from agent.core import commands as do
+from agent.core import events as ev
+from agent.core.facts import LiveView, Reading, Scores
+from agent.core.state import Link, Models, Phase, Standing, State
+from agent.core.step import IGNORED, RULES, step
+
+UPLOAD = Config(privacy=Privacy(mode="upload", consent_to_upload=True))
+LOCAL = Config()
+GOOD = Scores(0.95, 0.95, 0.0, 0.9, 100, 20)
+BAD = Scores(0.95, 0.5, 0.0, 0.9, 100, 20)
+CALM = Reading(cpu_percent=5, available_mib=4000, temperature_c=40, disk_free_mib=9000)
+HOT = replace(CALM, temperature_c=90.0)
+
+
+def fresh() -> State:
+    return State(models=Models(active=1, labels=("a", "b")))
+
+
+class Script:
+    """Feeds events one second apart and remembers every command."""
+
+    def __init__(self, config: Config = UPLOAD, state: State | None = None) -> None:
+        self.config, self.state, self.at = config, state or fresh(), 0.0
+        self.commands: list[do.Command] = []
+
+    def __call__(self, kind: type[ev.Event], *args: object, after_s: float = 1.0) -> list[do.Command]:
+        self.at += after_s
+        self.state, commands = step(self.state, kind(self.at, *args), self.config)
+        self.commands += commands
+        return commands
+
+    @property
+    def phase(self) -> Phase:
+        return self.state.phase
+
+    def until_training(self) -> Script:
+        self(ev.LinkCame)
+        self(ev.TriggerArrived, "t1", "c", 50)
+        self(ev.NovelSampleStored, 50)
+        self(ev.JobPrepared, "job-000001", 50)
+        if self.phase is Phase.AWAITING_TEACHER:
+            self(ev.TeacherAnswered, "job-000001")
+        self(ev.BudgetMeasured, CALM)
+        return self
+
+
+def kinds(commands: list[do.Command]) -> list[str]:
+    return [type(c).__name__ for c in commands]
+
+
+def reports(commands: list[do.Command]) -> list[str]:
+    return [c.state for c in commands if isinstance(c, do.ReportJob)]
+
+
+def test_a_round_from_trigger_to_settled() -> None:
+    s = Script()
+    s(ev.LinkCame)
+    assert kinds(s(ev.TriggerArrived, "t1", "c", 50)) == ["ReportJob"]
+    assert s.phase is Phase.COLLECTING
+    assert s(ev.NovelSampleStored, 49) == []
+    assert s(ev.NovelSampleStored, 50) == [do.PrepareJob("job-000001", "c", 50, "transfer")]
+    assert kinds(s(ev.JobPrepared, "job-000001", 50)) == ["ReportJob", "AskTeacher"]
+    s(ev.TeacherAnswered, "job-000001")
+    assert s.phase is Phase.ADMITTED
+    assert do.StartTrainer("job-000001", "transfer") in s(ev.BudgetMeasured, CALM)
+    assert s(ev.TrainerEnded, "job-000001", "finished") == [do.JudgeCandidate("job-000001")]
+    assert s(ev.CandidateJudged, "job-000001", 2, GOOD) == [do.Promote(2)]
+    s(ev.Promoted, 2, 1, ("a", "b", "c"))
+    assert (s.phase, s.state.models.active, s.state.models.previous) == (Phase.PROBATION, 2, 1)
+    last = s(ev.LiveMeasured, LiveView(50, 2, 0.9))
+    assert reports(last) == ["SUCCEEDED"]
+    assert do.CloseJob("job-000001", learned=True, candidate=2) in last
+    assert s.phase is Phase.IDLE
+
+
+def test_the_same_trigger_id_has_one_effect() -> None:
+    s = Script()
+    s(ev.TriggerArrived, "t1", "c", 50)
+    assert s(ev.TriggerArrived, "t1", "c", 50) == []
+
+
+def test_a_known_category_is_refused_with_its_reason() -> None:
+    (report,) = Script()(ev.TriggerArrived, "t1", "a", 50)
+    assert isinstance(report, do.ReportJob)
+    assert report.state == "REJECTED" and "known already" in report.detail
+
+
+def test_a_second_trigger_waits_and_begins_after_the_first() -> None:
+    s = Script().until_training()
+    assert reports(s(ev.TriggerArrived, "t2", "d", 5)) == ["QUEUED"]
+    s(ev.CancelOrdered, "x")
+    s(ev.Ticked)
+    assert s.state.round is not None and s.state.round.wish.category == "d"
+
+
+def test_a_hot_device_pauses_with_its_reason_and_resumes_with_hysteresis() -> None:
+    s = Script().until_training()
+    assert s(ev.BudgetMeasured, HOT) == [do.PauseTrainer("job-000001")]
+    assert "temperature 90" in s.state.reason
+    assert s(ev.BudgetMeasured, replace(CALM, temperature_c=74.0)) == []  # below the limit, not below the margin
+    assert s(ev.BudgetMeasured, CALM) == [do.ResumeTrainer("job-000001")]
+
+
+def test_local_mode_never_asks_a_teacher() -> None:
+    s = Script(LOCAL).until_training()
+    assert s.phase is Phase.TRAINING
+    assert "AskTeacher" not in kinds(s.commands)
+    assert do.StartTrainer("job-000001", "sparse") in s.commands
+
+
+def test_a_silent_teacher_costs_a_tier_not_the_round() -> None:
+    s = Script()
+    s(ev.LinkCame)
+    s(ev.TriggerArrived, "t1", "c", 50)
+    s(ev.NovelSampleStored, 50)
+    s(ev.JobPrepared, "job-000001", 50)
+    for _ in range(UPLOAD.training.teacher_attempts):
+        s(ev.Ticked, after_s=5000)
+    assert s.phase is Phase.ADMITTED
+    assert s.state.round is not None and s.state.round.tier == "sparse"
+    assert "no answer" in s.state.reason
+    assert kinds(s.commands).count("AskTeacher") == UPLOAD.training.teacher_attempts
+
+
+def test_a_crashing_trainer_is_retried_with_backoff_then_given_up() -> None:
+    s = Script().until_training()
+    for attempt in range(UPLOAD.training.attempts):
+        s(ev.TrainerEnded, "job-000001", "out_of_memory", "")
+        if attempt < UPLOAD.training.attempts - 1:
+            assert s(ev.BudgetMeasured, CALM, after_s=0.1) == []  # backing off
+            s(ev.BudgetMeasured, CALM, after_s=4000)
+            assert s.phase is Phase.TRAINING
+    assert s.phase is Phase.IDLE
+    assert reports(s.commands)[-1] == "FAILED"
+    assert s.state.failures == 1
+
+
+def test_progress_between_kills_is_not_a_crash_loop() -> None:
+    s = Script().until_training()
+    for done in range(10):
+        s(ev.TrainerProgressed, "job-000001", done + 1, 20)
+        s(ev.TrainerEnded, "job-000001", "killed", "")
+        s(ev.BudgetMeasured, CALM, after_s=4000)
+        assert s.phase is Phase.TRAINING
+
+
+def test_an_illegal_instruction_falls_back_to_the_numpy_head() -> None:
+    s = Script().until_training()
+    s(ev.TrainerEnded, "job-000001", "illegal_instruction", "")
+    assert do.StartTrainer("job-000001", "head") in s(ev.BudgetMeasured, CALM, after_s=4000)
+
+
+def test_a_candidate_that_forgets_is_not_promoted() -> None:
+    s = Script().until_training()
+    s(ev.TrainerEnded, "job-000001", "finished")
+    ending = s(ev.CandidateJudged, "job-000001", 2, BAD)
+    assert reports(ending) == ["FAILED"]
+    assert "Promote" not in kinds(s.commands)
+    assert s.state.models == Models(active=1, labels=("a", "b"))
+
+
+def test_a_promoted_model_that_fails_in_life_is_rolled_back_once() -> None:
+    s = Script().until_training()
+    s(ev.TrainerEnded, "job-000001", "finished")
+    s(ev.CandidateJudged, "job-000001", 2, GOOD)
+    s(ev.Promoted, 2, 1, ("a", "b", "c"))
+    assert s(ev.LiveMeasured, LiveView(30, 29, 0.9)) == [do.RollBack(1)]
+    assert s(ev.LiveMeasured, LiveView(31, 30, 0.9)) == []
+    ending = s(ev.RolledBack, 1, ("a", "b"))
+    assert reports(ending) == ["FAILED"]
+    assert s.state.models.active == 1 and s.phase is Phase.IDLE
+
+
+def test_a_promotion_that_finishes_after_its_cancellation_is_undone() -> None:
+    s = Script().until_training()
+    s(ev.TrainerEnded, "job-000001", "finished")
+    s(ev.CandidateJudged, "job-000001", 2, GOOD)
+    s(ev.CancelOrdered, "c1")
+    assert s(ev.Promoted, 2, 1, ("a", "b", "c")) == [do.RollBack(1)]
+    s(ev.RolledBack, 1, ("a", "b"))
+    assert s.state.models.active == 1 and s.state.models.labels == ("a", "b")
+
+
+@pytest.mark.parametrize("steps", range(9))
+def test_a_restart_at_any_point_finishes_the_round(steps: int) -> None:
+    """Kill after each event; the next life starts from the persisted bytes and the pointer's truth."""
+    story: list[tuple[type[ev.Event], tuple[object, ...]]] = [
+        (ev.LinkCame, ()),
+        (ev.TriggerArrived, ("t1", "c", 50)),
+        (ev.NovelSampleStored, (50,)),
+        (ev.JobPrepared, ("job-000001", 50)),
+        (ev.TeacherAnswered, ("job-000001",)),
+        (ev.BudgetMeasured, (CALM,)),
+        (ev.TrainerEnded, ("job-000001", "finished")),
+        (ev.CandidateJudged, ("job-000001", 2, GOOD)),
+        (ev.Promoted, (2, 1, ("a", "b", "c"))),
+    ]
+    first = Script()
+    for kind, args in story[: steps + 1]:
+        first(kind, *args)
+    stored = msgspec.json.encode(first.state)
+    second = Script(state=msgspec.json.decode(stored, type=State))
+    pending = second(ev.Started, 2 if steps == 8 else 1, 1 if steps == 8 else None, ("a", "b"))
+    for _ in range(12):
+        s, phase = second.state, second.phase
+        if phase is Phase.IDLE and steps == 0:
+            return
+        if phase is Phase.IDLE:
+            break
+        if phase is Phase.COLLECTING:
+            pending = second(ev.NovelSampleStored, 50)
+        elif phase is Phase.AWAITING_TEACHER:
+            if s.round is not None and s.round.prepared:
+                pending = second(ev.TeacherAnswered, "job-000001")
+            else:
+                assert "PrepareJob" in kinds(pending)
+                pending = second(ev.JobPrepared, "job-000001", 50)
+        elif phase is Phase.ADMITTED:
+            pending = second(ev.BudgetMeasured, CALM)
+        elif phase is Phase.TRAINING:
+            assert "StartTrainer" in kinds(pending)
+            pending = second(ev.TrainerEnded, "job-000001", "finished")
+        elif phase is Phase.VERIFYING:
+            if "JudgeCandidate" in kinds(pending):
+                pending = second(ev.CandidateJudged, "job-000001", 2, GOOD)
+            else:
+                assert "Promote" in kinds(pending)
+                pending = second(ev.Promoted, 2, 1, ("a", "b", "c"))
+        else:
+            pending = second(ev.LiveMeasured, LiveView(60, 0, 0.9))
+    assert reports(second.commands)[-1] == "SUCCEEDED"
+    assert second.state.models.active == 2
+
+
+def test_an_ending_is_reported_again_after_a_restart() -> None:
+    s = Script().until_training()
+    s(ev.CancelOrdered, "x")
+    again = Script(state=msgspec.json.decode(msgspec.json.encode(s.state), type=State))
+    assert kinds(again(ev.Started, 1, None, ("a", "b"))) == ["ReportJob", "CloseJob"]
+
+
+def test_every_pair_is_in_the_table_or_explicitly_ignored() -> None:
+    for phase in Phase:
+        assert set(RULES[phase]) | IGNORED[phase] == set(ev.ALL_EVENTS), phase
+        assert not set(RULES[phase]) & IGNORED[phase], phase
+
+
+# ------------------------------------------------------------------------------------------------ any events, any order
+
+JOBS = st.sampled_from(["job-000001", "job-000002", "job-000003"])
+GENERATIONS = st.integers(1, 4)
+SCORES = st.sampled_from([GOOD, BAD, Scores(None, None, None, None)])
+READINGS = st.sampled_from([CALM, HOT, Reading()])
+OUTCOMES = st.sampled_from(
+    ["finished", "failed", "killed", "out_of_memory", "illegal_instruction", "stopped", "hung"],
+)
+ARGUMENTS: dict[type[ev.Event], st.SearchStrategy[tuple[object, ...]]] = {
+    ev.Started: st.just(()),  # made from the state below: the pointer is never behind what was confirmed
+    ev.Ticked: st.just(()),
+    ev.StopOrdered: st.just(()),
+    ev.LinkCame: st.just(()),
+    ev.LinkWent: st.just(("gone",)),
+    ev.TriggerArrived: st.tuples(
+        st.sampled_from(["t1", "t2", "t3", "t4"]), st.sampled_from(["a", "c", "d", "e"]), st.integers(2, 40)
+    ),
+    ev.CancelOrdered: st.tuples(st.sampled_from(["x1", "x2"])),
+    ev.RollbackOrdered: st.tuples(st.sampled_from(["r1", "r2", "r3"])),
+    ev.NovelSampleStored: st.tuples(st.integers(0, 60)),
+    ev.BudgetMeasured: st.tuples(READINGS),
+    ev.JobPrepared: st.tuples(JOBS, st.just(40)),
+    ev.JobUnpreparable: st.tuples(JOBS, st.just("no samples")),
+    ev.TeacherAnswered: st.tuples(JOBS),
+    ev.TeacherRefused: st.tuples(JOBS, st.just("unknown teacher")),
+    ev.TrainerProgressed: st.tuples(JOBS, st.integers(0, 20), st.just(20)),
+    ev.TrainerEnded: st.tuples(JOBS, OUTCOMES),
+    ev.CandidateJudged: st.tuples(JOBS, GENERATIONS, SCORES),
+    ev.CandidateUnusable: st.tuples(JOBS, st.just("probe differs")),
+    ev.Promoted: st.tuples(GENERATIONS, st.just(1), st.just(("a", "b", "c"))),
+    ev.PromotionFailed: st.tuples(GENERATIONS, st.just("disk full")),
+    ev.LiveMeasured: st.builds(lambda n, k: (LiveView(n, min(n, k), 0.9),), st.integers(0, 80), st.integers(0, 80)),
+    ev.RolledBack: st.tuples(GENERATIONS, st.just(("a", "b"))),
+    ev.RollbackFailed: st.tuples(st.just("there is none")),
+}
+STORIES = st.lists(
+    st.one_of([st.tuples(st.just(kind), arguments) for kind, arguments in ARGUMENTS.items()]).flatmap(
+        lambda pair: st.tuples(st.just(pair[0]), st.just(pair[1]), st.sampled_from([0.5, 2.0, 50_000.0]))
+    ),
+    max_size=60,
+)
+
+
+def run(story: list[tuple[type[ev.Event], tuple[object, ...], float]], config: Config) -> Script:
+    s = Script(config)
+    running: set[str] = set()
+    for kind, args, after_s in story:
+        if kind is ev.Started:
+            s.state = msgspec.json.decode(msgspec.json.encode(s.state), type=State)
+            running.clear()
+            args = (s.state.models.active, s.state.models.previous, s.state.models.labels)
+        commands = s(kind, *args, after_s=after_s)
+        if kind is ev.TrainerEnded:
+            running.discard(str(args[0]))
+        for command in commands:
+            if isinstance(command, do.StartTrainer):
+                running.add(command.job_id)
+            elif isinstance(command, do.StopTrainer):
+                running.discard(command.job_id)
+        assert len(running) <= 1, "two jobs at once"
+        assert s.state.models.active >= 1
+        assert (s.state.round is None) == (s.phase is Phase.IDLE)
+        assert s.state.link in Link
+        if s.phase is not Phase.TRAINING:
+            assert not any(isinstance(c, do.PauseTrainer | do.ResumeTrainer) for c in commands)
+        if s.phase is Phase.IDLE:
+            assert s.state.models.standing is Standing.SETTLED
+    return s
+
+
+@settings(deadline=None, max_examples=400)
+@given(STORIES, st.sampled_from([UPLOAD, LOCAL]))
+def test_any_story_keeps_the_invariants_and_can_return_to_idle(
+    story: list[tuple[type[ev.Event], tuple[object, ...], float]], config: Config
+) -> None:
+    s = run(story, config)
+    s.state = replace(s.state, waiting=())
+    for number in range(20):  # left alone with a cooperative world, every round ends
+        if s.phase is Phase.IDLE:
+            break
+        job = s.state.round.job_id if s.state.round else ""
+        if s.phase is Phase.VERIFYING:
+            s(ev.CandidateUnusable, job, "gone")
+        elif s.phase is Phase.PROBATION and s.state.owed_rollback_to is not None:
+            s(ev.RolledBack, s.state.owed_rollback_to, ("a", "b"))
+        elif s.phase is Phase.TRAINING:
+            s(ev.TrainerEnded, job, "failed", f"{number}")
+        elif s.phase is Phase.AWAITING_TEACHER and s.state.round and not s.state.round.prepared:
+            s(ev.JobUnpreparable, job, "no samples")
+        else:
+            s(ev.Ticked, after_s=10_000_000.0)
+    assert s.phase is Phase.IDLE
+
+
+@settings(deadline=None, max_examples=200)
+@given(STORIES)
+def test_the_state_survives_its_encoding(
+    story: list[tuple[type[ev.Event], tuple[object, ...], float]],
+) -> None:
+    s = run(story, UPLOAD)
+    assert msgspec.json.decode(msgspec.json.encode(s.state), type=State) == s.state
+
+
+def test_training_config_is_what_the_scripts_assume() -> None:
+    assert Training().attempts == 3
