@@ -1,0 +1,199 @@
+"""LiteRT inference and the hot swap.
+
+One thread serves. A swap replaces one reference between two frames: the new classifier is built and warmed up on
+another thread beforehand, so no frame waits for a model to load and none is dropped.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.adapters.intake import Frame
+from transfer import preprocess
+from transfer.bundle import Bundle
+from transfer.manifest import Manifest
+
+WAITING_FRAMES = 8
+
+
+class InferenceError(RuntimeError):
+    """A model cannot be loaded or run; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the model of `generation` says about one frame. `feature` is float32 [d]."""
+
+    generation: int
+    label: str
+    confidence: float
+    novelty: float
+    novel: bool
+    feature: npt.NDArray[np.float32]
+
+
+class Classifier:
+    """One generation, loaded. Used by one thread at a time."""
+
+    def __init__(self, bundle: Bundle, generation: int, *, threads: int = 1, false_alarm_rate: float = 0.02) -> None:
+        """Raises InferenceError or transfer.bundle.BundleError; a constructed classifier has run once."""
+        self.generation = generation
+        self.digest = bundle.digest
+        self.manifest: Manifest = bundle.manifest
+        self._statistics = bundle.statistics()
+        self._threshold = self._statistics.threshold(false_alarm_rate)
+        self._interpreter = _interpreter(bundle.tflite_path, threads)
+        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._batch = 0
+        size = self.manifest.input
+        self.classify(np.zeros((1, size.height, size.width, 3), np.uint8))
+
+    def classify(self, images: npt.NDArray[np.uint8]) -> list[Verdict]:
+        """One verdict per image of uint8 [n, h, w, 3]."""
+        logits, features = self._run(preprocess.normalise(images, self.manifest.input))
+        labels = self.manifest.labels
+        if self.manifest.decision == "gaussian":
+            probabilities = self._statistics.posterior(features)
+        else:
+            shifted = np.exp(logits[:, : len(labels)] - logits[:, : len(labels)].max(axis=1, keepdims=True))
+            probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+        novelties = self._statistics.novelty(features)
+        best = probabilities.argmax(axis=1)
+        return [
+            Verdict(
+                generation=self.generation,
+                label=labels[int(k)],
+                confidence=float(min(1.0, probabilities[i, k])),
+                novelty=float(novelties[i]),
+                novel=bool(novelties[i] > self._threshold),
+                feature=features[i].copy(),
+            )
+            for i, k in enumerate(best)
+        ]
+
+    def _run(self, images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        try:
+            if len(images) != self._batch:
+                self._interpreter.resize_tensor_input(self._input, images.shape)
+                self._interpreter.allocate_tensors()
+                self._batch = len(images)
+            self._interpreter.set_tensor(self._input, images)
+            self._interpreter.invoke()
+            logits, features = (self._interpreter.get_tensor(index) for index in self._outputs)
+        except (RuntimeError, ValueError) as error:
+            raise InferenceError(f"generation {self.generation}: {error}") from None
+        if not (np.isfinite(logits).all() and np.isfinite(features).all()):
+            raise InferenceError(f"generation {self.generation}: the model's output is not finite")
+        return logits, features
+
+
+def _interpreter(path: Path, threads: int) -> Any:
+    """LiteRT, or its predecessor where LiteRT has no wheel (Termux, armv7): see docs/adr/0004."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        try:
+            from tflite_runtime.interpreter import Interpreter
+        except ImportError:
+            raise InferenceError("neither ai-edge-litert nor tflite-runtime is installed: run agent doctor") from None
+    try:
+        return Interpreter(model_path=str(path), num_threads=threads)
+    except (RuntimeError, ValueError) as error:
+        raise InferenceError(f"{path}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Counters since the start, and the longest a frame waited for its verdict since `watch_waits`."""
+
+    frames: int
+    dropped: int
+    novel: int
+    errors: int
+    longest_wait_s: float
+
+
+class Inference:
+    """The serving thread: frames in, verdicts out, in order."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        on_verdict: Callable[[Frame, Verdict], None],
+        on_error: Callable[[Frame, Exception], None],
+    ) -> None:
+        self._classifier = classifier
+        self._on_verdict = on_verdict
+        self._on_error = on_error
+        self._frames: queue.Queue[tuple[float, Frame] | None] = queue.Queue(WAITING_FRAMES)
+        self._served = self._dropped = self._novel = self._errors = 0
+        self._longest_wait_s = 0.0
+        self.last_alive_at = time.monotonic()
+        self._thread = threading.Thread(target=self._serve, name="inference", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, frame: Frame) -> None:
+        """Hand over a frame, waiting while the queue is full: for sources that can wait, such as a folder."""
+        self._frames.put((time.monotonic(), frame))
+
+    def offer(self, frame: Frame) -> bool:
+        """Hand over a frame unless the queue is full: for sources that cannot wait. A refused frame is counted."""
+        try:
+            self._frames.put_nowait((time.monotonic(), frame))
+        except queue.Full:
+            self._dropped += 1
+            return False
+        return True
+
+    @property
+    def current(self) -> Classifier:
+        return self._classifier
+
+    def swap(self, classifier: Classifier) -> None:
+        """Serve the next frame with `classifier`. The assignment is atomic; the frame under way ends with the old."""
+        self._classifier = classifier
+
+    def watch_waits(self) -> None:
+        self._longest_wait_s = 0.0
+
+    def counters(self) -> Served:
+        return Served(self._served, self._dropped, self._novel, self._errors, self._longest_wait_s)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Serve what waits, then end."""
+        self._frames.put(None)
+        self._thread.join(timeout_s)
+
+    def _serve(self) -> None:
+        while True:
+            self.last_alive_at = time.monotonic()
+            try:
+                item = self._frames.get(timeout=1.0)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            offered_at, frame = item
+            try:
+                verdict = self._classifier.classify(frame.image[None])[0]
+            except Exception as error:
+                # Whatever one frame does, the next one is served.
+                self._errors += 1
+                self._on_error(frame, error)
+                continue
+            self._served += 1
+            self._novel += verdict.novel
+            self._longest_wait_s = max(self._longest_wait_s, time.monotonic() - offered_at)
+            self._on_verdict(frame, verdict)

@@ -1,0 +1,96 @@
+"""Which files have been handled, surviving restarts: without it every start would classify the whole folder again."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from agent.adapters.sqlite_file import DatabaseUnavailable, SqliteFile
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS seen (
+    path BLOB PRIMARY KEY, -- bytes: a file name need not be text
+    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+Stamp = tuple[int, int, int]
+
+
+class SeenFiles:
+    """A file is (path, size, mtime, inode): replaced or rewritten, it is another one and not seen.
+
+    `add` only remembers; `flush` writes what was added in one transaction, as SD cards like it. What was not flushed
+    at a power cut is handled again. With an unusable disk it works from memory; a corrupt file is moved aside
+    (`quarantined`).
+    """
+
+    def __init__(self, db_path: Path) -> None:
+        self._file = SqliteFile(db_path, _SCHEMA, synchronous="NORMAL")
+        self._added: dict[bytes, Stamp] = {}
+        self._lock = threading.Lock()
+        self.contains(Path(os.sep), 0, 0, 0)  # opens the file, so that `quarantined` is known from the start
+
+    @property
+    def quarantined(self) -> Path | None:
+        return self._file.quarantined
+
+    def contains(self, path: Path | str, size: int, mtime_ns: int, inode: int) -> bool:
+        key, stamp = os.fsencode(path), (size, mtime_ns, inode)
+        with self._lock:
+            added = self._added.get(key)
+        if added is not None:
+            return added == stamp
+
+        def find(db: sqlite3.Connection) -> bool:
+            row = db.execute("SELECT size, mtime_ns, inode FROM seen WHERE path = ?", (key,)).fetchone()
+            return row is not None and tuple(row) == stamp
+
+        try:
+            return self._file.run(find)
+        except DatabaseUnavailable:
+            return False
+
+    def add(self, path: Path | str, size: int, mtime_ns: int, inode: int) -> None:
+        with self._lock:
+            self._added[os.fsencode(path)] = (size, mtime_ns, inode)
+
+    def flush(self) -> bool:
+        """Write what was added. False where the disk refuses: it stays in memory for the next flush."""
+        with self._lock:
+            written = dict(self._added)
+        if not written:
+            return True
+        rows = [(path, *stamp) for path, stamp in written.items()]
+        try:
+            self._file.run(lambda db: db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", rows))
+        except DatabaseUnavailable:
+            return False
+        with self._lock:
+            for path, stamp in written.items():
+                if self._added.get(path) == stamp:
+                    del self._added[path]
+        return True
+
+    def prune(self, existing: Iterable[Path | str]) -> int:
+        """Forget all files but the `existing` ones (taken one by one, never as a list). Returns how many went: none
+        where the disk refuses, or where `existing` ends in an OSError."""
+
+        def forget(db: sqlite3.Connection) -> int:
+            db.execute("CREATE TEMP TABLE existing (path BLOB PRIMARY KEY) WITHOUT ROWID")
+            db.executemany("INSERT OR IGNORE INTO existing VALUES (?)", ((os.fsencode(path),) for path in existing))
+            gone = db.execute("DELETE FROM seen WHERE path NOT IN (SELECT path FROM existing)").rowcount
+            db.execute("DROP TABLE existing")
+            return gone
+
+        try:
+            return self._file.run(forget)
+        except DatabaseUnavailable:
+            return 0
+
+    def close(self) -> None:
+        self.flush()
+        self._file.close()

@@ -1,0 +1,52 @@
+"""The core's state on disk: replaced atomically, with a last-good copy beside it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from agent.core.state import State
+from transfer.durable import write_atomic
+
+MAX_BYTES = 4 * 1024 * 1024
+
+
+class StateFile:
+    """`state.json` and `state.json.bak`. A file that cannot be read is put aside, never a reason not to start."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._backup = path.with_suffix(path.suffix + ".bak")
+        self._last = b""
+        self.quarantined: list[Path] = []
+
+    def load(self) -> State | None:
+        """The newest state that can be read, or None."""
+        for path in (self._path, self._backup):
+            try:
+                if path.stat().st_size > MAX_BYTES:
+                    raise msgspec.DecodeError(f"larger than {MAX_BYTES} bytes")
+                return msgspec.json.decode(path.read_bytes(), type=State)
+            except FileNotFoundError:
+                continue
+            except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+                aside = path.with_suffix(path.suffix + ".corrupt")
+                with contextlib.suppress(OSError):
+                    path.replace(aside)
+                    self.quarantined.append(aside)
+        return None
+
+    def save(self, state: State) -> bool:
+        """Make `state` durable; False where it is what is on disk already. Raises OSError (disk full, read-only)."""
+        data = msgspec.json.format(msgspec.json.encode(state), indent=1)
+        if data == self._last:
+            return False
+        if self._last:
+            # The copy may lag one step behind: every step can be done again.
+            with contextlib.suppress(OSError):
+                self._backup.write_bytes(self._last)
+        write_atomic(self._path, data)
+        self._last = data
+        return True

@@ -1,0 +1,232 @@
+"""Watches a folder tree and delivers the image in every file that comes into it, each version of a file once.
+
+The kernel's notices make it quick; the scans, at start, at intervals and whenever notices may have been lost, make it
+complete. `seen` makes it once. Nothing is dropped: `deliver` may block for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from agent.adapters.folder_notices import NoticeSource, Polling, open_notices
+from agent.adapters.intake import MIB, Frame, IntakeError, printable, read_image
+from agent.adapters.seen import SeenFiles
+from transfer.spec import InputSpec
+
+IGNORED_SUFFIXES = (".tmp", ".part")
+FLUSH_EVERY_S = 5.0
+PRUNE_EVERY_S = 3600.0
+SCAN_SHARE = 0.05
+UNREADABLE_RETRY_S = 2.0
+
+
+class FolderWatcher:
+    """Delivers frames in the order of their files' times, then names, as far as several are waiting.
+
+    Hidden files and folders, *.tmp and *.part are left alone: they are on their way to their real names. Links to
+    folders are not followed (loops). A file that may still be being written is tried again `retries` times, from
+    `settle_s` on, each wait twice the last; then `reject` gets it. A file that vanished is nobody's loss and is not
+    reported. `mode` is inotify, or polling where the system has no inotify (left).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        spec: InputSpec,
+        deliver: Callable[[Frame], None],
+        reject: Callable[[Path, IntakeError], None],
+        seen: SeenFiles,
+        rescan_s: float = 30.0,
+        settle_s: float = 0.2,
+        retries: int = 3,
+        max_bytes: int = 32 * MIB,
+        max_pixels: int = 50_000_000,
+    ) -> None:
+        self.folder = folder
+        self._spec = spec
+        self._deliver = deliver
+        self._reject = reject
+        self._seen = seen
+        self._rescan_s = rescan_s
+        self._settle_s = settle_s
+        self._retries = retries
+        self._max_bytes = max_bytes
+        self._max_pixels = max_pixels
+        self._pending: set[str] = set()
+        self._later: dict[str, tuple[int, float]] = {}  # path -> (attempts made, when to try again)
+        self._readable = True  # the folder itself, at the last scan
+        self._complete = True  # nothing had to be left out of the last walk
+        self._next_scan_at = self._next_flush_at = 0.0
+        self._next_prune_at = time.monotonic() + self._rescan_s
+        self._stop = threading.Event()
+        self._notices: NoticeSource = open_notices(folder)
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+
+    @property
+    def mode(self) -> str:
+        return self._notices.mode
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def healthy(self) -> bool:
+        """The thread lives and the folder could be read."""
+        return self._thread.is_alive() and self._readable
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._notices.wake()
+            self._thread.join(5)
+        if not self._thread.is_alive():
+            self._notices.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                if time.monotonic() >= self._next_scan_at:
+                    self._scan()
+                self._handle_pending()
+                self._keep_seen()
+                self._listen(self._idle_s())
+        finally:
+            self._seen.flush()
+
+    def _idle_s(self) -> float:
+        due = [self._next_scan_at, self._next_flush_at, *(at for _, at in self._later.values())]
+        return 0.0 if self._pending else max(0.001, min(due) - time.monotonic())
+
+    def _listen(self, timeout_s: float) -> None:
+        """Take in the notices; also called between two frames, so that the kernel's queue does not overflow."""
+        notices = self._notices.wait(timeout_s)
+        self._pending.update(path for path in notices.files if self._wanted(path))
+        for folder in notices.folders:
+            if self._wanted(folder):
+                self._pending.update(self._unseen(folder))
+        if notices.look_again:
+            self._next_scan_at = 0.0
+        now = time.monotonic()
+        self._pending.update(path for path, (_, at) in self._later.items() if at <= now)
+
+    def _wanted(self, path: str) -> bool:
+        parts = os.path.relpath(path, self.folder).split(os.sep)
+        return not any(part.startswith(".") for part in parts) and not path.lower().endswith(IGNORED_SUFFIXES)
+
+    def _scan(self) -> None:
+        began_at = time.monotonic()
+        self._readable = True
+        self._pending.update(path for path in self._unseen(str(self.folder)) if path not in self._later)
+        now = time.monotonic()
+        # However large the tree, scanning it takes a small share of the time; a folder that is gone may be back soon.
+        wait_s = max(min(self._rescan_s, self._notices.rescan_within_s), (now - began_at) / SCAN_SHARE)
+        self._next_scan_at = now + (wait_s if self._readable else min(wait_s, UNREADABLE_RETRY_S))
+
+    def _unseen(self, top: str) -> Iterator[str]:
+        """Every file below `top` that was not handled; watches the folders on the way."""
+        for path, entry in self._walk(top):
+            try:
+                status = entry.stat()
+            except OSError:
+                yield path  # a broken or endless link: reading it will say so
+                continue
+            if not self._seen.contains(path, status.st_size, status.st_mtime_ns, status.st_ino):
+                yield path
+
+    def _walk(self, top: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        self._complete = True
+        folders = [top]
+        while folders and not self._stop.is_set():
+            folder = folders.pop()
+            try:
+                self._watch(folder)  # before it is read, so that nothing falls between
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        if not self._wanted(entry.path):
+                            continue
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(entry.path)
+                        else:
+                            yield entry.path, entry
+            except OSError:
+                self._complete = False
+                if folder == str(self.folder):
+                    self._readable = False
+
+    def _watch(self, folder: str) -> None:
+        try:
+            self._notices.watch(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.ENOMEM):
+                raise
+            self._notices.close()  # the system's watches are used up (fs.inotify.max_user_watches)
+            self._notices = Polling()
+
+    def _handle_pending(self) -> None:
+        batch = sorted(self._pending, key=_age)
+        self._pending.clear()
+        for path in batch:
+            if self._stop.is_set():
+                return
+            self._handle(path)
+            self._keep_seen()
+            self._listen(0)
+
+    def _handle(self, path: str) -> None:
+        attempts, _ = self._later.pop(path, (0, 0.0))
+        try:
+            status = os.stat(path)
+        except OSError:
+            try:
+                status = os.lstat(path)
+            except OSError:
+                return
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
+        if self._seen.contains(path, *stamp):
+            return
+        origin = printable(os.path.relpath(path, self.folder))
+        try:
+            frame = read_image(
+                Path(path), self._spec, origin=origin, max_bytes=self._max_bytes, max_pixels=self._max_pixels
+            )
+        except IntakeError as error:
+            if error.code == "vanished" and not os.path.islink(path):
+                return
+            if error.retry and attempts < self._retries:
+                self._later[path] = (attempts + 1, time.monotonic() + self._settle_s * 2**attempts)
+                return
+            self._reject(Path(path), error)
+        else:
+            self._deliver(frame)
+        self._seen.add(path, *stamp)
+
+    def _keep_seen(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_flush_at:
+            self._seen.flush()
+            self._next_flush_at = now + FLUSH_EVERY_S
+        if now >= self._next_prune_at:
+            self._next_prune_at = now + PRUNE_EVERY_S
+            self._seen.prune(self._existing())
+
+    def _existing(self) -> Iterator[str]:
+        """Every file there is. Raises OSError where that cannot be said for sure: what a share that is not mounted
+        now does not show must not be forgotten."""
+        empty = True
+        for path, _ in self._walk(str(self.folder)):
+            empty = False
+            yield path
+        if empty or self._stop.is_set() or not self._complete:
+            raise InterruptedError(f"{self.folder} could not be listed whole")
+
+
+def _age(path: str) -> tuple[int, str]:
+    try:
+        return os.stat(path).st_mtime_ns, path
+    except OSError:
+        return 0, path

@@ -1,0 +1,576 @@
+"""The daemon: events into a queue, one at a time through `core.step`, the commands that come out carried out.
+
+State is made durable before any command is carried out. Quick commands run here; those that read models or write
+folders run on one other thread, in order, so that a tick, an order or a full budget never waits for them. Frames do
+not pass here at all: source -> inference -> recorder, each with its thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent.adapters.camera import CameraSource
+from agent.adapters.control import Control
+from agent.adapters.egress import EgressDenied, EgressGate, Ledger
+from agent.adapters.inbox import Inbox, OrderRefused
+from agent.adapters.inference import Classifier, Inference, Verdict
+from agent.adapters.intake import Frame, IntakeError, Quarantine
+from agent.adapters.job_folder import JobFolders
+from agent.adapters.journal import open_journal
+from agent.adapters.model_store import ModelStore
+from agent.adapters.mqtt import Denied, Down, Link, LinkEvent, Received, TooLarge, Up
+from agent.adapters.mqtt_session import LinkConfig
+from agent.adapters.notify import Notifier
+from agent.adapters.outbox import Outbox
+from agent.adapters.prediction_log import PredictionLog
+from agent.adapters.recorder import Recorder
+from agent.adapters.resources import Resources
+from agent.adapters.sample_store import SampleStore
+from agent.adapters.seen import SeenFiles
+from agent.adapters.state_file import StateFile
+from agent.adapters.teacher_client import TeacherClient
+from agent.adapters.trainer_process import Exit, TrainerProcess
+from agent.adapters.watcher import FolderWatcher
+from agent.config import Config, Mqtt
+from agent.core import commands as do
+from agent.core import events as ev
+from agent.core.facts import LiveView, Reading
+from agent.core.state import Link as LinkState
+from agent.core.state import Models, Phase, State
+from agent.core.step import step
+from agent.home import Home
+from agent.job import Progress
+from agent.workshop import Workshop
+from transfer import signing, wire
+from transfer.durable import write_atomic
+
+TICK_S = 1.0
+ALIVE_S = 30.0
+"""The serving thread must have shown itself within this for the watchdog to be fed."""
+
+
+class DaemonError(RuntimeError):
+    """The daemon cannot start; the text says what to do."""
+
+
+class Daemon:
+    """Owns every adapter's lifetime. `run` returns after SIGTERM or SIGINT."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._events: queue.SimpleQueue[ev.Event] = queue.SimpleQueue()
+        self._stopping = False
+        self._lane = ThreadPoolExecutor(1, thread_name_prefix="workshop")
+        self._log = open_journal(config.log.level, config.log.format)
+        self._notifier = Notifier.from_environment()
+        self._seq = 0
+        self._published: tuple[object, ...] = ()
+        self._reading = Reading()
+        self._progress: Progress | None = None
+
+        self._home = Home(config.state_dir)
+        self._home.take()
+        key = self._home.key()
+        self._public_key = signing.public_key_hex(key)
+        self._session = self._home.next_session()
+        self._models = ModelStore(self._home.folder)
+        for repaired in self._models.repair():
+            self._log.warning("model_store_repaired", what=repaired)
+        active, classifier = self._first_model()
+        previous = self._models.previous()
+        self._store = SampleStore(self._home.samples, max_bytes=int(config.novelty.buffer_mib * 2**20))
+        self._state_file = StateFile(self._home.state)
+        self._state = self._state_file.load() or State(models=Models(active=active))
+        self._first = ev.Started(self._now(), active, previous[0] if previous else None, classifier.manifest.labels)
+        self._jobs = JobFolders(self._home.jobs)
+        self._jobs.remove_all_but(self._state.round.job_id if self._state.round else None)
+
+        self._inference = Inference(classifier, self._on_verdict, self._on_frame_error)
+        self._recorder = Recorder(
+            PredictionLog(self._home.predictions, max_bytes=int(config.log.predictions_mib * 2**20)),
+            self._store,
+            publish=self._publish_prediction,
+            stored=lambda count: self.put(ev.NovelSampleStored(self._now(), count)),
+            live=self._on_live,
+        )
+        self._topics = wire.Topics(config.device.prefix, config.device.fleet, config.device.name)
+        self._inbox = Inbox(self._topics, config.mqtt.operator_keys, now=self._now, now_utc=time.time)
+        self._gate = EgressGate(
+            config.privacy.mode,
+            config.privacy.consent_to_upload,
+            config.privacy.share_predictions,
+            self._load_ledger(),
+        )
+        self._outbox = Outbox(self._home.outbox, max_bytes=int(config.mqtt.outbox_mib * 2**20))
+        self._link = self._make_link(config.mqtt) if config.mqtt.host else None
+        self._teacher = TeacherClient(
+            self._jobs,
+            self._topics,
+            self._publish_request,
+            lambda key: self._link.acknowledged(key) if self._link else None,
+            teachers=self._home.teachers,
+            trusted=config.model.trusted_keys,
+            answered=lambda job_id: self.put(ev.TeacherAnswered(self._now(), job_id)),
+            refused=lambda job_id, why: self.put(ev.TeacherRefused(self._now(), job_id, why)),
+            now_utc=time.time,
+            limit_bytes=lambda: self._link.limit_bytes if self._link else config.mqtt.max_message_bytes,
+        )
+        self._trainer = TrainerProcess(self._on_progress, self._on_exit)
+        self._workshop = Workshop(
+            config, self._models, self._store, self._jobs, self._teacher, self._inference, key, self.put, self._now
+        )
+        self._resources = Resources(self._home.folder, config.budget.sample_s, self._on_reading)
+        self._quarantine = Quarantine(self._home.quarantine)
+        self._source = self._make_source(classifier)
+        for name, adapter in (("samples", self._store), ("outbox", self._outbox), ("seen", self._seen)):
+            if adapter is not None and adapter.quarantined:
+                self._log.error("database_quarantined", which=name, moved_to=str(adapter.quarantined))
+        for path in self._state_file.quarantined:
+            self._log.error("state_quarantined", moved_to=str(path))
+
+    # ------------------------------------------------------------------------------------------------ start and end
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._inference.start()
+        self._recorder.start()
+        self._resources.start()
+        if self._link:
+            self._link.start()
+        control = Control(self._home.control, self._on_control)
+        self._handle(self._first)
+        self._source.start()
+        self._notifier.ready()
+        self._log.info(
+            "started",
+            device=self._config.device.name,
+            generation=self._state.models.active,
+            labels=list(self._state.models.labels),
+            phase=self._state.phase.value,
+            privacy=self._config.privacy.mode,
+            session=self._session,
+        )
+        try:
+            while not self._stopping:
+                self._turn(TICK_S)
+        finally:
+            self._drain(control)
+
+    def _turn(self, wait_s: float) -> None:
+        try:
+            event = self._events.get(timeout=wait_s)
+        except queue.Empty:
+            event = ev.Ticked(self._now())
+            self._publish_status_if_changed()
+            if self._now() - self._inference.last_alive_at < ALIVE_S:
+                self._notifier.watchdog()
+        if event is not _WAKE:
+            self._handle(event)
+
+    def _drain(self, control: Control) -> None:
+        """No new frame; what was taken in is served and recorded; a trainer leaves its checkpoint."""
+        self._log.info("stopping")
+        self._notifier.stopping()
+        self._source.close()
+        self._inference.close()
+        self._recorder.close()
+        self._handle(ev.StopOrdered(self._now()))
+        self._trainer.close()
+        self._lane.shutdown(wait=True)
+        while True:
+            with contextlib.suppress(queue.Empty):
+                self._handle(self._events.get_nowait())
+                continue
+            break
+        if self._link:
+            self._link.close(self._status(online=False))
+        self._resources.close()
+        control.close()
+        if self._seen is not None:
+            self._seen.close()
+        self._store.close()
+        self._save_ledger()
+        self._outbox.close()
+        self._log.info("stopped", frames=self._inference.counters().frames)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._stopping = True
+        self._events.put(_WAKE)
+
+    def put(self, event: ev.Event) -> None:
+        """From any thread."""
+        self._events.put(event)
+
+    @staticmethod
+    def _now() -> float:
+        return time.monotonic()
+
+    def _first_model(self) -> tuple[int, Classifier]:
+        """The active generation, or the configured bundle as the first one."""
+        found = self._models.active()
+        if found is None:
+            if not self._config.model.bundle:
+                raise DaemonError("there is no model yet: name one with model.bundle")
+            number = self._models.import_bundle(_path(self._config.model.bundle), self._config.model.trusted_keys)
+            self._models.promote(number)
+            found = number, self._models.path(number)
+        number = found[0]
+        model = self._config.model
+        classifier = Classifier(
+            self._models.load(number),
+            number,
+            threads=model.threads,
+            false_alarm_rate=self._config.novelty.false_alarm_rate,
+        )
+        return number, classifier
+
+    def _make_source(self, classifier: Classifier) -> FolderWatcher | CameraSource:
+        source, spec = self._config.source, classifier.manifest.input
+        self._seen: SeenFiles | None = None
+        if source.kind == "camera":
+            return CameraSource(
+                source.camera,
+                spec=spec,
+                deliver=self._inference.offer,
+                report=lambda text: self._log.info("camera", what=text),
+                fps=source.fps,
+                realtime=True,
+            )
+        self._seen = SeenFiles(self._home.seen)
+        return FolderWatcher(
+            _path(source.folder),
+            spec=spec,
+            deliver=self._inference.submit,
+            reject=self._on_reject,
+            seen=self._seen,
+            rescan_s=source.rescan_s,
+            max_bytes=int(source.max_file_mib * 2**20),
+            max_pixels=int(source.max_megapixels * 1e6),
+        )
+
+    def _make_link(self, mqtt: Mqtt) -> Link:
+        password = None
+        if mqtt.password_file:
+            try:
+                password = _path(mqtt.password_file).read_text(encoding="utf-8").splitlines()[0]
+            except (OSError, UnicodeDecodeError, IndexError) as error:
+                raise DaemonError(f"mqtt.password_file: {mqtt.password_file}: {error}") from None
+        device = self._config.device
+        return Link(
+            LinkConfig(
+                host=mqtt.host,
+                port=mqtt.port,
+                username=mqtt.username or None,
+                password=password,
+                tls=mqtt.tls,
+                ca_file=mqtt.ca_file or None,
+                cert_file=mqtt.cert_file or None,
+                key_file=mqtt.key_file or None,
+                client_id=f"{device.prefix}-{device.fleet}-{device.name}",
+                keepalive_s=mqtt.keepalive_s,
+                max_message_bytes=mqtt.max_message_bytes,
+            ),
+            self._topics,
+            self._gate,
+            self._outbox,
+            will=self._status(online=False),
+            current_status=lambda: self._status(online=True),
+            on_event=self._on_link,
+        )
+
+    # ------------------------------------------------------------------------------------------------ the loop's heart
+
+    def _handle(self, event: ev.Event) -> None:
+        before = self._state
+        self._state, commands = step(before, event, self._config)
+        if _durable(self._state) != _durable(before):
+            self._persist()
+        if self._state.phase is not before.phase:
+            self._log.info("phase", phase=self._state.phase.value, was=before.phase.value, reason=self._state.reason)
+        elif self._state.reason != before.reason:
+            self._log.info("reason", phase=self._state.phase.value, reason=self._state.reason)
+        for command in commands:
+            self._execute(command)
+        if commands or self._state.phase is not before.phase:
+            self._publish_status_if_changed()
+
+    def _persist(self) -> None:
+        try:
+            self._state_file.save(self._state)
+        except OSError as error:
+            # A full disk must not stop the serving; the round is at worst done again from the last good state.
+            self._log.error("state_not_saved", error=str(error))
+
+    def _execute(self, command: do.Command) -> None:
+        if isinstance(command, do.StartTrainer):
+            self._start_trainer(command)
+        elif isinstance(command, do.PauseTrainer):
+            self._trainer.pause()
+        elif isinstance(command, do.ResumeTrainer):
+            self._trainer.resume()
+        elif isinstance(command, do.StopTrainer):
+            self._trainer.stop()
+        elif isinstance(command, do.ReportJob):
+            self._report_job(command)
+        elif isinstance(command, do.ReportEvent):
+            self._report_event(command.kind, command.detail)
+        else:
+            self._lane.submit(self._in_workshop, command)
+
+    def _in_workshop(self, command: do.Command) -> None:
+        try:
+            for kind, detail in self._workshop.carry_out(command):
+                self._report_event(kind, detail)
+        except Exception:
+            # A defect: the round must not hang on it, and the trace must be seen.
+            self._log.exception("command_failed", command=type(command).__name__)
+            for event in self._workshop.failure_of(command, "an unexpected error, see the log"):
+                self.put(event)
+
+    def _start_trainer(self, command: do.StartTrainer) -> None:
+        training = self._config.training
+        threads = training.threads or max(1, (os.cpu_count() or 1) - 1)
+        self._progress = None
+        try:
+            self._workshop.set_tier(command.job_id, command.tier, threads)
+            self._trainer.start(
+                self._jobs.path(command.job_id),
+                nice=training.nice,
+                memory_mib=training.memory_mib or None,
+                threads=threads,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            self.put(ev.TrainerEnded(self._now(), command.job_id, "failed", str(error)))
+
+    # ------------------------------------------------------------------------------------------------ what adapters say
+
+    def _on_verdict(self, frame: Frame, verdict: Verdict) -> None:
+        self._recorder.take(frame, verdict)
+
+    def _on_frame_error(self, frame: Frame, error: Exception) -> None:
+        self._log.error("frame_not_classified", origin=frame.origin, error=f"{type(error).__name__}: {error}")
+
+    def _on_reject(self, path: Path, error: IntakeError) -> None:
+        kept = self._quarantine.add(path, error)
+        self._log.warning("file_refused", code=error.code, error=str(error), quarantined=kept)
+
+    def _on_live(self, view: LiveView) -> None:
+        if self._state.phase is Phase.PROBATION:
+            self.put(ev.LiveMeasured(self._now(), view))
+
+    def _on_reading(self, reading: Reading) -> None:
+        self._reading = reading
+        self.put(ev.BudgetMeasured(self._now(), reading))
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._progress = progress
+        current = self._state.round
+        if current is not None and progress.stage == "train":
+            self.put(ev.TrainerProgressed(self._now(), current.job_id, progress.done, progress.total))
+        self._publish_live_event("progress", {"stage": progress.stage, "done": progress.done, "total": progress.total})
+
+    def _on_exit(self, ended: Exit) -> None:
+        current = self._state.round
+        self._log.info("trainer_ended", outcome=ended.reason, code=ended.code, detail=ended.detail[-500:])
+        last_line = ended.detail.strip().splitlines()[-1:] or [""]
+        job_id = current.job_id if current else ""
+        self.put(ev.TrainerEnded(self._now(), job_id, ended.reason, last_line[0][:300]))
+
+    def _on_link(self, event: LinkEvent) -> None:
+        if isinstance(event, Up):
+            self._log.info("link_up", protocol=event.protocol)
+            self.put(ev.LinkCame(self._now()))
+        elif isinstance(event, Down):
+            self._log.warning("link_down", reason=event.reason)
+            self.put(ev.LinkWent(self._now(), event.reason))
+        elif isinstance(event, Denied):
+            self._log.warning("broker_denied", topic=event.topic, reason=event.reason)
+        elif isinstance(event, TooLarge):
+            self._log.warning("message_too_large", topic=event.topic, size=event.size_bytes, limit=event.limit_bytes)
+        elif isinstance(event, Received):
+            self._on_message(event)
+
+    def _on_message(self, message: Received) -> None:
+        try:
+            if message.topic == self._topics.teacher_reply:
+                self._teacher.take(message.payload)
+                return
+            order = self._inbox.read(message.topic, message.payload)
+        except (wire.WireError, OrderRefused) as error:
+            self._log.warning("message_refused", topic=message.topic, code=error.code, error=str(error))
+            self._report_event("message_refused", {"topic": message.topic, "code": error.code, "error": str(error)})
+            return
+        except OSError as error:
+            self._log.error("answer_not_stored", error=str(error))
+            return
+        if order is not None:
+            self.put(order)
+
+    def _on_control(self, request: dict[str, Any]) -> dict[str, Any]:
+        action = request.get("do")
+        if action == "status":
+            return self.describe()
+        if action in ("rollback", "cancel"):
+            identity = f"local-{self._session}-{time.monotonic_ns()}"
+            kind = ev.RollbackOrdered if action == "rollback" else ev.CancelOrdered
+            self.put(kind(self._now(), identity))
+            return {
+                "accepted": action,
+                "generation": self._state.models.active,
+                "previous": self._state.models.previous,
+            }
+        return {"error": f"unknown request {action!r}; known are status, rollback, cancel"}
+
+    # ------------------------------------------------------------------------------------------------ what goes out
+
+    def _publish(self, message: wire.AnyMessage, topic: str, **options: Any) -> bool:
+        if self._link is None:
+            return False
+        try:
+            return self._link.publish(message, topic, **options)
+        except EgressDenied as error:
+            self._log.warning("egress_denied", code=error.code, error=str(error))
+            return False
+
+    def _publish_request(self, message: wire.AnyMessage, key: str) -> bool:
+        return self._publish(message, self._topics.teacher_request, durable_key=key)
+
+    def _publish_prediction(self, frame: Frame, verdict: Verdict, at_utc: float) -> None:
+        if self._config.privacy.share_predictions:
+            message = wire.Prediction(
+                device=self._config.device.name,
+                sample_id=frame.sample_id,
+                origin=frame.origin[:1000],
+                at_utc=at_utc,
+                label=verdict.label,
+                confidence=verdict.confidence,
+                novelty=verdict.novelty,
+                novel=verdict.novel,
+                generation=verdict.generation,
+            )
+            self._publish(message, self._topics.prediction)
+
+    def _report_job(self, report: do.ReportJob) -> None:
+        self._log.info("job", state=report.state, category=report.category, detail=report.detail)
+        scores = report.scores
+        message = wire.JobUpdate(
+            device=self._config.device.name,
+            session=self._session,
+            at_utc=time.time(),
+            trigger_id=report.trigger_id,
+            category=report.category,
+            state=report.state,
+            detail=report.detail[:1000],
+            old_before=scores.old_before if scores else None,
+            old_after=scores.old_after if scores else None,
+            new_before=scores.new_before if scores else None,
+            new_after=scores.new_after if scores else None,
+            generation=report.generation,
+        )
+        key = f"job:{report.trigger_id}:{report.state}:{report.detail[:40]}"
+        self._publish(message, self._topics.job, durable_key=key, until="puback", critical=True)
+
+    def _report_event(self, kind: str, detail: dict[str, Any]) -> None:
+        self._log.info("event", kind=kind, **{f"_{k}" if k in ("kind", "event") else k: v for k, v in detail.items()})
+        message = self._event(kind, detail)
+        self._publish(message, self._topics.event, durable_key=f"event:{self._session}:{message.seq}", until="puback")
+
+    def _publish_live_event(self, kind: str, detail: dict[str, Any]) -> None:
+        """Worth seeing now, worth nothing later."""
+        self._publish(self._event(kind, detail), self._topics.event)
+
+    def _event(self, kind: str, detail: dict[str, Any]) -> wire.Event:
+        self._seq += 1
+        return wire.Event(
+            device=self._config.device.name,
+            session=self._session,
+            seq=self._seq,
+            at_utc=time.time(),
+            kind=kind,
+            detail=detail,
+        )
+
+    def _publish_status_if_changed(self) -> None:
+        status = self._status(online=True)
+        shown = (status.phase, status.reason, status.generation, status.collected)
+        if shown != self._published and self._publish(status, self._topics.status, retain=True):
+            self._published = shown
+
+    def _status(self, *, online: bool) -> wire.Status:
+        state, served = self._state, self._inference.counters()
+        return wire.Status(
+            device=self._config.device.name,
+            session=self._session,
+            online=online,
+            at_utc=time.time(),
+            phase=state.phase.value,
+            reason=state.reason[:1000],
+            generation=state.models.active,
+            previous=state.models.previous,
+            labels=state.models.labels,
+            category=state.round.wish.category if state.round else "",
+            collected=state.novel_count,
+            wanted=state.round.wish.samples_wanted if state.round else 0,
+            frames=served.frames,
+            dropped_frames=served.dropped,
+            novel_frames=served.novel,
+            privacy=self._config.privacy.mode,
+            public_key=self._public_key,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Everything `understudy agent status` shows."""
+        status: dict[str, Any] = msgspec.to_builtins(self._status(online=True))
+        status.pop("type", None)
+        status["link"] = (self._link.protocol or "down") if self._link else "none configured"
+        status["connected"] = self._state.link is LinkState.UP
+        status["waiting_triggers"] = [wish.category for wish in self._state.waiting]
+        status["failures"] = self._state.failures
+        status["samples"] = self._store.count()
+        status["outbox_messages"], status["outbox_bytes"] = self._outbox.size()
+        status["teacher_bytes"] = self._teacher.received_bytes
+        status["reading"] = msgspec.to_builtins(self._reading)
+        status["egress"] = self._gate.ledger.snapshot()
+        status["errors"] = self._inference.counters().errors
+        if self._progress is not None and self._state.phase is Phase.TRAINING:
+            status["progress"] = msgspec.to_builtins(self._progress)
+        return status
+
+    def _load_ledger(self) -> Ledger:
+        try:
+            return Ledger(json.loads(self._home.ledger.read_bytes()))
+        except FileNotFoundError:
+            return Ledger()
+        except (OSError, ValueError) as error:
+            self._log.warning("egress_ledger_unreadable", error=str(error))
+            return Ledger()
+
+    def _save_ledger(self) -> None:
+        with contextlib.suppress(OSError):
+            write_atomic(self._home.ledger, json.dumps(self._gate.ledger.snapshot()).encode())
+
+
+_WAKE = ev.Ticked(-1.0)
+"""Ends a wait without being an event."""
+
+
+def _durable(state: State) -> State:
+    """`state` without what is measured anew after a restart: not worth a write to the card."""
+    return replace(state, novel_count=0, reason="", link=LinkState.DOWN)
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()

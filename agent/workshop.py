@@ -1,0 +1,279 @@
+"""The commands that take their time: they read models, write job folders, judge and swap. One thread, in order.
+
+Each ends in events that say what came of it; a command repeated after a crash finds its work done or does it over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from agent.adapters.inference import Classifier, Inference, InferenceError, Verdict
+from agent.adapters.job_folder import JobFolders
+from agent.adapters.judge import judge
+from agent.adapters.model_store import ModelStore, ModelStoreError
+from agent.adapters.sample_store import Sample, SampleStore
+from agent.adapters.teacher_client import TeacherClient, TeacherClientError
+from agent.config import Config
+from agent.core import commands as do
+from agent.core import events as ev
+from agent.job import Job, JobError, Tier, read_result, write_job
+from transfer.bundle import BundleError
+
+if TYPE_CHECKING:
+    from nacl.signing import SigningKey
+
+Report = tuple[str, dict[str, str | int | float | bool | None]]
+
+SAMPLES_PER_WISH = 2
+"""At most this many times the wanted samples go into a job: some of the buffer are false alarms."""
+FIRST_FRAME_WAIT_S = 2.0
+SCREENED_AT_ONCE = 64
+MAX_RESCREENED = 5000
+
+
+class Workshop:
+    """`carry_out` returns what is worth telling the operator."""
+
+    def __init__(
+        self,
+        config: Config,
+        models: ModelStore,
+        store: SampleStore,
+        jobs: JobFolders,
+        teacher: TeacherClient,
+        inference: Inference,
+        key: SigningKey,
+        put: Callable[[ev.Event], None],
+        now: Callable[[], float],
+    ) -> None:
+        self._config, self._models, self._store, self._jobs = config, models, store, jobs
+        self._teacher, self._inference, self._key = teacher, inference, key
+        self._put, self._now = put, now
+
+    def carry_out(self, command: do.Command) -> list[Report]:
+        """Do it. What can go wrong in the world ends in an event; what raises is a defect."""
+        if isinstance(command, do.PrepareJob):
+            return self._prepare(command)
+        if isinstance(command, do.AskTeacher):
+            return self._ask(command)
+        if isinstance(command, do.JudgeCandidate):
+            return self._judge(command)
+        if isinstance(command, do.Promote):
+            return self._promote(command)
+        if isinstance(command, do.RollBack):
+            return self._roll_back(command)
+        if isinstance(command, do.CloseJob):
+            return self._close(command)
+        raise TypeError(f"no work for {type(command).__name__}")
+
+    def failure_of(self, command: do.Command, why: str) -> Iterator[ev.Event]:
+        """The event that ends what `command` began, when it could not be carried out."""
+        at = self._now()
+        if isinstance(command, do.PrepareJob):
+            yield ev.JobUnpreparable(at, command.job_id, why)
+        elif isinstance(command, do.AskTeacher):
+            yield ev.TeacherRefused(at, command.job_id, why)
+        elif isinstance(command, do.JudgeCandidate):
+            yield ev.CandidateUnusable(at, command.job_id, why)
+        elif isinstance(command, do.Promote):
+            yield ev.PromotionFailed(at, command.generation, why)
+        elif isinstance(command, do.RollBack):
+            yield ev.RollbackFailed(at, why)
+
+    def set_tier(self, job_id: str, tier: Tier, threads: int) -> None:
+        """What the core decided since the job was made: the tier may have fallen, the threads are the device's."""
+        job = self._jobs.job(job_id)
+        wanted = msgspec.structs.replace(job, tier=tier, threads=threads)
+        if wanted != job:
+            write_job(self._jobs.path(job_id), wanted)
+
+    # ------------------------------------------------------------------------------------------------ a job
+
+    def _prepare(self, command: do.PrepareJob) -> list[Report]:
+        if self._jobs.exists(command.job_id):
+            count = len(self._jobs.job(command.job_id).sample_ids)
+            self._put(ev.JobPrepared(self._now(), command.job_id, count))
+            return []
+        active = self._models.active()
+        assert active is not None
+        samples = self._screened(self._store.select(command.samples_wanted * SAMPLES_PER_WISH), active[0])
+        training = self._config.training
+        if len(samples) < training.min_samples:
+            why = f"{len(samples)} samples are still novel to the active model; {training.min_samples} are needed"
+            self._put(ev.JobUnpreparable(self._now(), command.job_id, why))
+            return []
+        ids = tuple(sample.sample_id for sample in samples)
+        job = Job(
+            job_id=command.job_id,
+            category=command.category,
+            tier=command.tier,
+            sample_ids=ids,
+            holdout=_holdout(ids, training.holdout_share),
+            views=training.views,
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            quantise=training.quantise,
+        )
+        try:
+            self._store.reserve(ids, command.job_id)
+            self._jobs.make(job, samples, active[1])
+        except OSError as error:
+            self._put(ev.JobUnpreparable(self._now(), command.job_id, f"the job folder cannot be written: {error}"))
+            return []
+        self._put(ev.JobPrepared(self._now(), command.job_id, len(ids)))
+        return []
+
+    def _screened(self, samples: list[Sample], generation: int) -> list[Sample]:
+        """Those that the active model still finds novel, with its own features; the buffer may be older than it."""
+        classifier = self._classifier(generation)
+        return [_with_feature(sample, verdict) for sample, verdict in _verdicts(classifier, samples) if verdict.novel]
+
+    def _classifier(self, generation: int) -> Classifier:
+        return Classifier(
+            self._models.load(generation),
+            generation,
+            threads=self._config.model.threads,
+            false_alarm_rate=self._config.novelty.false_alarm_rate,
+        )
+
+    def _ask(self, command: do.AskTeacher) -> list[Report]:
+        try:
+            if self._config.privacy.mode == "teacher_download":
+                self._teacher.ask_for_teacher(command.job_id)
+            else:
+                self._teacher.ask_for_activations(command.job_id)
+        except (TeacherClientError, JobError, BundleError, OSError) as error:
+            self._put(ev.TeacherRefused(self._now(), command.job_id, str(error)))
+        return []
+
+    # ------------------------------------------------------------------------------------------------ a candidate
+
+    def _judge(self, command: do.JudgeCandidate) -> list[Report]:
+        folder = self._jobs.path(command.job_id)
+        try:
+            result = read_result(folder)
+            if result is None or not result.ok:
+                why = result.reason if result else "the trainer left no result"
+                self._put(ev.CandidateUnusable(self._now(), command.job_id, why))
+                return []
+            job = self._jobs.job(command.job_id)
+            generation = self._models.adopt(folder / "candidate", self._key)
+            refused = set(result.refused)
+            held_out = np.array(
+                [h and s not in refused for s, h in zip(job.sample_ids, job.holdout, strict=True)], bool
+            )
+            active = self._models.active()
+            assert active is not None
+            scores = judge(
+                self._models.load(active[0]),
+                self._models.load(generation),
+                job.category,
+                self._jobs.images(command.job_id)[held_out],
+            )
+        except (JobError, BundleError, InferenceError, OSError) as error:
+            self._put(ev.CandidateUnusable(self._now(), command.job_id, str(error)))
+            return []
+        self._put(ev.CandidateJudged(self._now(), command.job_id, generation, scores))
+        detail = {**msgspec.to_builtins(scores), "trainer_s": round(result.seconds, 2), "refused": len(refused)}
+        return [("judged", detail)]
+
+    def _promote(self, command: do.Promote) -> list[Report]:
+        active = self._models.active()
+        assert active is not None
+        began_s = self._now()
+        try:
+            self._inference.watch_waits()
+            classifier = self._classifier(command.generation)
+            self._models.promote(command.generation)
+        except (BundleError, InferenceError, ModelStoreError, OSError) as error:
+            self._put(ev.PromotionFailed(self._now(), command.generation, str(error)))
+            return []
+        dropped = self._inference.counters().dropped
+        self._inference.swap(classifier)
+        self._await_first_frame()
+        served = self._inference.counters()
+        self._put(ev.Promoted(self._now(), command.generation, active[0], classifier.manifest.labels))
+        detail: dict[str, str | int | float | bool | None] = {
+            "generation": command.generation,
+            "seconds": round(self._now() - began_s, 3),
+            "longest_wait_ms": round(served.longest_wait_s * 1000, 2),
+            "dropped_frames": served.dropped - dropped,
+        }
+        return [("swapped", detail)]
+
+    def _await_first_frame(self) -> None:
+        """Until the new model has served one frame, so that the report covers the swap; not for ever: none may come."""
+        frames, until_at = self._inference.counters().frames, self._now() + FIRST_FRAME_WAIT_S
+        while self._inference.counters().frames <= frames and self._now() < until_at:
+            time.sleep(0.005)
+
+    def _roll_back(self, command: do.RollBack) -> list[Report]:
+        try:
+            classifier = self._classifier(command.to)
+            self._models.roll_back(command.to)
+        except (BundleError, InferenceError, ModelStoreError, OSError) as error:
+            self._put(ev.RollbackFailed(self._now(), str(error)))
+            return []
+        self._inference.swap(classifier)
+        self._put(ev.RolledBack(self._now(), command.to, classifier.manifest.labels))
+        return []
+
+    # ------------------------------------------------------------------------------------------------ the end
+
+    def _close(self, command: do.CloseJob) -> list[Report]:
+        self._teacher.forget(command.job_id)
+        if command.learned:
+            self._store.remove(self._reserved(command.job_id))
+            self._rescreen()
+        else:
+            self._store.release(command.job_id)
+        self._jobs.remove(command.job_id)
+        try:
+            self._models.collect_garbage(candidates=())
+        except OSError as error:
+            return [("garbage_not_collected", {"error": str(error)})]
+        finally:
+            self._put(ev.NovelSampleStored(self._now(), self._store.count()))
+        return []
+
+    def _reserved(self, job_id: str) -> tuple[str, ...]:
+        try:
+            return self._jobs.job(job_id).sample_ids
+        except JobError:
+            return ()
+
+    def _rescreen(self) -> None:
+        """What the new model knows is no longer novel and need not be kept."""
+        active = self._models.active()
+        assert active is not None
+        classifier = self._classifier(active[0])
+        known = [
+            sample.sample_id
+            for sample, verdict in _verdicts(classifier, self._store.select(MAX_RESCREENED))
+            if not verdict.novel
+        ]
+        self._store.remove(known)
+
+
+def _verdicts(classifier: Classifier, samples: list[Sample]) -> Iterator[tuple[Sample, Verdict]]:
+    for start in range(0, len(samples), SCREENED_AT_ONCE):
+        some = samples[start : start + SCREENED_AT_ONCE]
+        yield from zip(some, classifier.classify(np.stack([sample.image for sample in some])), strict=True)
+
+
+def _with_feature(sample: Sample, verdict: Verdict) -> Sample:
+    return dataclasses.replace(sample, feature=verdict.feature, score=verdict.novelty, label=verdict.label)
+
+
+def _holdout(ids: tuple[str, ...], share: float) -> tuple[bool, ...]:
+    """Which samples judge: the same ones however often it is asked, at least two, by their content's hash."""
+    count = max(2, round(len(ids) * share))
+    chosen = set(sorted(ids, key=lambda identity: identity[::-1])[:count])
+    return tuple(identity in chosen for identity in ids)
