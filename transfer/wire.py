@@ -147,6 +147,14 @@ class Prediction(Message, tag="prediction", frozen=True, kw_only=True):
     generation: Count
 
 
+class Echo(Message, tag="echo", frozen=True, kw_only=True):
+    """A device's note to itself through the broker: what comes back proves that the broker still routes to it."""
+
+    egress: ClassVar[Egress] = Egress.OPERATIONAL
+    session: Count
+    n: Count
+
+
 # --------------------------------------------------------------------------------------------- operator -> device
 
 
@@ -228,7 +236,7 @@ class Chunk(Message, tag="chunk", frozen=True, kw_only=True):
     offset: Count
     total_bytes: Annotated[int, Meta(ge=1, le=MAX_TRANSFER_BYTES)]
     sha256: Digest
-    data: bytes
+    data: Annotated[bytes, Meta(min_length=1)]
 
 
 class Refusal(Message, tag="refusal", frozen=True, kw_only=True):
@@ -238,10 +246,10 @@ class Refusal(Message, tag="refusal", frozen=True, kw_only=True):
     request_id: Id
     code: Id
     message: Text
-    retry_after_s: float | None = None
+    retry_after_s: Annotated[float, Meta(ge=0, le=86_400)] | None = None
 
 
-JsonMessage = Status | Event | JobUpdate | Prediction | Trigger | DeviceCommand
+JsonMessage = Status | Event | JobUpdate | Prediction | Echo | Trigger | DeviceCommand
 BulkMessage = ActivationRequest | BundleRequest | Chunk | Refusal
 AnyMessage = JsonMessage | BulkMessage
 
@@ -339,7 +347,14 @@ def chunks(
     until_offset: int | None = None,
     limit_bytes: int = MAX_MESSAGE_BYTES,
 ) -> Iterator[Chunk]:
-    """Cut `whole[from_offset:until_offset]` into messages that stay under `limit_bytes` when encoded."""
+    """Cut `whole[from_offset:until_offset]` into messages that stay under `limit_bytes` when encoded.
+
+    Who asks from beyond the end holds a part of another, longer whole: it is sent this one from its beginning, or it
+    would never learn.
+    """
+    if from_offset >= len(whole):
+        until_offset = None if until_offset is None else until_offset - from_offset
+        from_offset = 0
     step = limit_bytes - CHUNK_OVERHEAD_BYTES
     if step <= 0:
         raise WireError("too_large", f"a packet limit of {limit_bytes} bytes leaves no room for data")
@@ -425,6 +440,11 @@ class Topics(msgspec.Struct, frozen=True):
     @property
     def prediction(self) -> str:
         return self._of("prediction")
+
+    @property
+    def echo(self) -> str:
+        """Where a device publishes to itself, to learn whether its link still carries anything."""
+        return self._of("echo")
 
     @property
     def command(self) -> str:

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transfer.head import ClassStatistics, HeadError, append_row, fit, from_arrays, largest_cluster
+
+WIDTH = 32
+
+
+def features_of(kind: int, n: int, seed: int) -> np.ndarray:
+    centre = np.random.default_rng(kind).uniform(0.5, 2, WIDTH)
+    return (np.maximum(centre + np.random.default_rng([kind, seed]).standard_normal((n, WIDTH)) * 0.4, 0) ** 2).astype(
+        np.float32
+    )
+
+
+def known(categories: int = 6) -> ClassStatistics:
+    features = np.concatenate([features_of(kind, 150, 0) for kind in range(categories)])
+    statistics = fit(features, np.repeat(np.arange(categories), 150), [f"c{kind}" for kind in range(categories)])
+    return statistics.with_quantiles(np.concatenate([features_of(kind, 150, 1) for kind in range(categories)]))
+
+
+KNOWN = known()
+
+
+def test_statistics_survive_a_file() -> None:
+    arrays = safetensors.numpy.load(safetensors.numpy.save(KNOWN.to_arrays()))
+    back = from_arrays(arrays, KNOWN.labels)
+    features = features_of(1, 20, 2)
+    assert np.array_equal(back.log_density(features), KNOWN.log_density(features))
+    assert back.threshold(0.05) == KNOWN.threshold(0.05)
+    assert (back.power, back.shrink, back.labels) == (0.5, 0.6, KNOWN.labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("means", np.zeros((5, WIDTH), np.float32), "means"),
+        ("means", np.full((6, WIDTH), np.inf, np.float32), "finite"),
+        ("means", np.zeros((6, WIDTH), np.float64), "float32"),
+        ("means", np.zeros((6, 5000), np.float32), r"1\.\.4096"),
+        ("covariances", np.zeros((6, WIDTH, 3), np.float32), "covariances"),
+        ("covariances", np.broadcast_to(-np.eye(WIDTH, dtype=np.float32), (6, WIDTH, WIDTH)), "positive definite"),
+        ("counts", np.ones(6, np.int64), "at least 2"),
+        ("novelty_quantiles", np.zeros(7, np.float32), "101"),
+        ("novelty_quantiles", np.arange(101, 0, -1, dtype=np.float32), "ascending"),
+        ("power", np.array([0.0]), "power"),
+        ("power", np.array([0.5, 0.5]), "single"),
+        ("shrink", np.array([1.5]), "shrink"),
+        ("shrink", np.array([np.nan]), "finite"),
+        ("surplus", np.zeros(1), "surplus"),
+    ],
+)
+def test_damaged_statistics_are_refused(name: str, value: np.ndarray, complaint: str) -> None:
+    with pytest.raises(HeadError, match=complaint):
+        from_arrays(KNOWN.to_arrays() | {name: value}, KNOWN.labels)
+
+
+def test_labels_must_fit() -> None:
+    with pytest.raises(HeadError, match="means"):
+        from_arrays(KNOWN.to_arrays(), ["just one"])
+    with pytest.raises(HeadError, match="different"):
+        from_arrays(KNOWN.to_arrays(), ["same"] * 6)
+
+
+def test_fit_wants_two_samples_of_each() -> None:
+    with pytest.raises(HeadError, match="at least 2"):
+        fit(features_of(0, 10, 0), np.zeros(10, np.int64), ["here", "nowhere"])
+    with pytest.raises(HeadError, match="belong together"):
+        fit(features_of(0, 10, 0), np.zeros(9, np.int64), ["a"])
+
+
+@pytest.mark.parametrize("n", [40, 100, 200])
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_false_alarms_are_kept_out_of_the_new_category(n: int, share: float) -> None:
+    wrong = round(n * share)
+    alarms = np.concatenate([features_of(kind, 200, 3) for kind in range(6)])
+    alarms = alarms[np.argsort(-KNOWN.novelty(alarms))][:wrong]  # what of the known looks newest
+    buffer = np.concatenate([features_of(11, n - wrong, 0), alarms])
+    members = largest_cluster(buffer, KNOWN)
+    assert members[: n - wrong].mean() > 0.95
+    assert members[n - wrong :].sum() <= 0.1 * wrong
+
+
+def test_of_two_new_categories_the_larger_is_taken() -> None:
+    buffer = np.concatenate([features_of(11, 70, 0), features_of(12, 40, 0)])
+    members = largest_cluster(buffer, KNOWN)
+    assert members[:70].mean() > 0.9
+    assert members[70:].mean() < 0.1
+
+
+def test_a_clean_buffer_is_taken_whole() -> None:
+    assert largest_cluster(features_of(11, 100, 0), KNOWN).mean() > 0.95
+
+
+@given(st.integers(4, 40), st.integers(0, 1000), st.booleans())
+@settings(deadline=None, max_examples=30)
+def test_any_buffer_gives_enough_to_learn_from(n: int, seed: int, alike: bool) -> None:
+    buffer = features_of(11, n, seed) if not alike else np.repeat(features_of(11, 1, seed), n, axis=0)
+    members = largest_cluster(buffer, KNOWN)
+    assert members.shape == (n,)
+    assert members.sum() >= 2
+
+
+def test_a_cluster_needs_a_few_features() -> None:
+    with pytest.raises(HeadError, match="at least 4"):
+        largest_cluster(features_of(11, 3, 0), KNOWN)
+
+
+def test_the_new_row_is_as_long_as_the_others_and_points_to_its_category() -> None:
+    rng = np.random.default_rng(0)
+    weight, bias = rng.standard_normal((9, WIDTH)).astype(np.float32), rng.standard_normal(9).astype(np.float32)
+    mean = features_of(11, 50, 0).mean(axis=0)
+    grown, grown_bias = append_row(weight, bias, mean)
+    assert grown.shape == (10, WIDTH) and grown.dtype == grown_bias.dtype == np.float32
+    assert np.array_equal(grown[:9], weight) and np.array_equal(grown_bias[:9], bias)
+    assert np.linalg.norm(grown[9]) == pytest.approx(np.linalg.norm(weight, axis=1).mean(), rel=1e-5)
+    assert grown[9] @ mean == pytest.approx(np.linalg.norm(grown[9]) * np.linalg.norm(mean), rel=1e-5)
+    assert grown_bias[9] == pytest.approx(bias.mean(), rel=1e-5)
+
+
+def test_a_category_the_network_does_not_see_has_no_row() -> None:
+    with pytest.raises(HeadError, match="zero"):
+        append_row(np.ones((2, 3)), np.ones(2), np.zeros(3))

@@ -1,0 +1,143 @@
+"""The statistical head: fit class statistics to features, read them from outside, choose the features that a new
+category is learned from, and give the linear layer a row for it. Numpy only, about a second on a small device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from transfer.class_statistics import (
+    ClassStatistics,
+    Floats,
+    HeadError,
+    checked,
+    moments,
+    powered_features,
+    shared_covariance,
+)
+
+__all__ = ["ClassStatistics", "HeadError", "append_row", "fit", "from_arrays", "largest_cluster"]
+
+# A cluster is sought along this many directions, and reaches this many times as far as its median member.
+DIRECTIONS = 8
+REACH = 2.0
+ROUNDS = 20
+
+
+def fit(
+    features: Floats,
+    targets: npt.NDArray[np.integer],
+    labels: Sequence[str],
+    power: float = 0.5,
+    shrink: float = 0.6,
+) -> ClassStatistics:
+    """The statistics of `features` [n, D] whose category is labels[targets]. Raises HeadError; every category needs
+    at least two features."""
+    if features.ndim != 2 or targets.shape != features.shape[:1]:
+        raise HeadError(f"features {features.shape} and targets {targets.shape} do not belong together")
+    if not 0 < power <= 1 or not 0 <= shrink <= 1:
+        raise HeadError(f"power {power} must be in (0, 1] and shrink {shrink} in [0, 1]")
+    powered = powered_features(features, power)
+    each = [moments(powered[targets == known]) for known in range(len(labels))]
+    return checked(
+        ClassStatistics(
+            labels=tuple(labels),
+            means=np.array([mean for mean, _, _ in each], np.float32),
+            covariances=np.array([covariance for _, covariance, _ in each], np.float32),
+            counts=np.array([count for _, _, count in each], np.int64),
+            power=power,
+            shrink=shrink,
+        )
+    )
+
+
+def from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]], labels: Sequence[str]) -> ClassStatistics:
+    """The inverse of `to_arrays`, for arrays from outside. Raises HeadError."""
+    expected = {"means", "covariances", "counts", "novelty_quantiles", "power", "shrink"}
+    if set(arrays) != expected:
+        raise HeadError(f"class statistics hold {sorted(arrays)}; expected {sorted(expected)}")
+    for name in expected:
+        dtype = {"counts": np.int64, "power": np.float64, "shrink": np.float64}.get(name, np.float32)
+        if arrays[name].dtype != dtype or not np.isfinite(arrays[name].astype(np.float64)).all():
+            raise HeadError(f"class statistics: {name} must be finite and {np.dtype(dtype)}")
+    if arrays["power"].shape != (1,) or arrays["shrink"].shape != (1,):
+        raise HeadError("class statistics: power and shrink must be single numbers")
+    statistics = checked(
+        ClassStatistics(
+            labels=tuple(labels),
+            means=arrays["means"].astype(np.float32),
+            covariances=arrays["covariances"].astype(np.float32),
+            counts=arrays["counts"].astype(np.int64),
+            power=float(arrays["power"][0]),
+            shrink=float(arrays["shrink"][0]),
+            novelty_quantiles=arrays["novelty_quantiles"].astype(np.float32),
+        )
+    )
+    _ = statistics.gaussians  # factorised now, so that a damaged covariance fails here and not at the first image
+    return statistics
+
+
+def append_row(weight: Floats, bias: Floats, mean_feature: Floats) -> tuple[Floats, Floats]:
+    """Give the linear layer (weight [C, D], bias [C]) a row for a new category: its mean feature [D] at the mean norm
+    of the other rows, with their mean bias, so that it neither drowns nor shouts before it is trained."""
+    norm = np.linalg.norm(mean_feature)
+    if not np.isfinite(norm) or norm == 0:
+        raise HeadError("the mean feature of the new category is zero or not finite: the network does not see it")
+    row = mean_feature / norm * np.linalg.norm(weight, axis=1).mean()
+    return (
+        np.concatenate([weight, row[None].astype(weight.dtype)]),
+        np.concatenate([bias, [bias.mean()]]).astype(bias.dtype),
+    )
+
+
+def largest_cluster(features: Floats, known: ClassStatistics) -> npt.NDArray[np.bool_]:
+    """[n] True for the members of the largest cluster in a buffer of novel features [n, D].
+
+    A buffer always holds some false alarms; they must not become part of what the new category is taken to look
+    like. Grown from the densest half of the buffer, less what a known category explains better. Deliberately
+    generous: features at the edge teach more than a few false alarms harm. Raises HeadError below 4 features.
+    """
+    if len(features) < 4:
+        raise HeadError(f"{len(features)} features are too few to find a cluster in; wait for at least 4")
+    points = _main_directions(known, features)
+    members = _densest_half(points)
+    for _ in range(ROUNDS):
+        radius = np.linalg.norm(points - points[members].mean(axis=0), axis=1)
+        reached = radius <= REACH * np.median(radius[members])
+        if (reached == members).all():
+            break
+        members = reached
+    unexplained = members & _unexplained(known, features, members)
+    return unexplained if unexplained.sum() >= 2 else members
+
+
+def _main_directions(known: ClassStatistics, features: Floats) -> npt.NDArray[np.float64]:
+    """[n, <= DIRECTIONS]: where the buffer varies most, measured in units of the spread within known categories."""
+    factor = np.linalg.cholesky(shared_covariance(known.covariances, known.counts))
+    white = np.linalg.solve(factor, known.powered(features).T).T
+    centred = white - white.mean(axis=0)
+    directions = np.linalg.svd(centred, full_matrices=False)[2][:DIRECTIONS]
+    return np.asarray(centred @ directions.T)
+
+
+def _densest_half(points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """The half of the points in the smallest ball around one of them."""
+    square = np.square(points).sum(axis=1)
+    distance = square[:, None] + square[None, :] - 2 * points @ points.T
+    half = len(points) // 2
+    nearest = np.argpartition(distance, half - 1, axis=1)[:, :half]
+    radius = np.take_along_axis(distance, nearest, axis=1).max(axis=1)
+    members = np.zeros(len(points), bool)
+    members[nearest[radius.argmin()]] = True
+    return members
+
+
+def _unexplained(known: ClassStatistics, features: Floats, members: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """[n] True where a category made of `members` explains a feature better than any known one, each weighed by its
+    share of the buffer."""
+    density = known.with_class("\0new", features[members]).log_density(features)  # no real label has a \0
+    shares = np.bincount(density.argmax(axis=1), minlength=density.shape[1]) + 1
+    return np.asarray((density + np.log(shares)).argmax(axis=1) == density.shape[1] - 1)
