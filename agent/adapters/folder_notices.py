@@ -43,15 +43,18 @@ class NoticeSource(Protocol):
 
 class _Wakeable:
     def __init__(self) -> None:
-        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake_read, self._wake_write = os.pipe()
+        self._closed = False
 
     def wake(self) -> None:
-        with contextlib.suppress(OSError):  # the other thread has gone over to polling: it is awake
+        with contextlib.suppress(OSError):  # closed meanwhile, because the other thread has gone over to polling
             os.write(self._wake_write, b"w")
 
     def close(self) -> None:
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        if not self._closed:  # a second time, the numbers might be somebody else's files
+            self._closed = True
+            os.close(self._wake_read)
+            os.close(self._wake_write)
 
 
 class Polling(_Wakeable):

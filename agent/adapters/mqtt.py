@@ -35,7 +35,6 @@ from transfer import wire
 
 __all__ = ["Denied", "Down", "Link", "LinkConfig", "LinkEvent", "Received", "TooLarge", "Up"]
 
-CONNACK_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 3.0
 PACKET_OVERHEAD_BYTES = 256
 """A packet's header, topic (3 names of 64 characters) and ids: what a broker's packet limit leaves less for payload."""
@@ -193,11 +192,12 @@ class Link:
             session.abandon()
 
     def _await_acceptance(self, session: Session) -> bool:
-        deadline_s = time.monotonic() + CONNACK_TIMEOUT_S
+        patience_s = self._versions.patience_s
+        deadline_s = time.monotonic() + patience_s
         while self._final is None:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
-                raise SessionEnded(f"the broker did not answer within {CONNACK_TIMEOUT_S:.0f} s", version_suspect=True)
+                raise SessionEnded(f"the broker did not answer within {patience_s:.0f} s", version_suspect=True)
             for happening in session.step(self._wake_receiver, left_s):
                 if isinstance(happening, Accepted):
                     self._greet(session, happening)
@@ -205,7 +205,7 @@ class Link:
         return False
 
     def _greet(self, session: Session, accepted: Accepted) -> None:
-        """A new connection: learn its limits, subscribe, and say who we are before anything else is sent."""
+        """A new connection: learn its limits, and subscribe before anything is sent that may be answered."""
         self._versions.connected()
         self._window = accepted.window
         limit_bytes = self._config.max_message_bytes
@@ -213,6 +213,9 @@ class Link:
             limit_bytes = min(limit_bytes, max(accepted.max_packet_bytes - PACKET_OVERHEAD_BYTES, 0))
         self._outgoing.limit_bytes = limit_bytes
         session.subscribe((*self._inbound, self._topics.echo))
+
+    def _announce(self, session: Session) -> None:
+        """The connection is ready: the status goes first, whatever was retained of an earlier session."""
         self._say(session, self._current_status(), self._topics.status, retain=True)
         self._protocol = self._versions.current
         self._last_reason = ""
@@ -222,13 +225,16 @@ class Link:
         keepalive_s = self._config.keepalive_s
         echo = EchoWatch(keepalive_s, time.monotonic())
         while self._final is None:
+            if self._protocol is None and session.subscribed:
+                self._announce(session)
             now_s = time.monotonic()
-            if echo.due(now_s):
-                self._say(session, wire.Echo(session=self._will.session, n=echo.sent), self._topics.echo)
             if echo.overdue(now_s):
                 self._no_echo(echo)
-            self._feed(session)
-            for happening in session.step(self._wake_receiver, min(echo.next_s - now_s, keepalive_s / 4)):
+            if self._protocol is not None:
+                if echo.due(now_s):
+                    self._say(session, wire.Echo(session=self._will.session, n=echo.sent), self._topics.echo)
+                self._feed(session)
+            for happening in session.step(self._wake_receiver, min(max(echo.next_s - now_s, 0.1), keepalive_s / 4)):
                 self._handle(happening, echo)
         self._say_goodbye(session, self._final)
 
@@ -282,7 +288,7 @@ class Link:
             )
 
     def _no_echo(self, echo: EchoWatch) -> None:
-        if echo.proven:
+        if echo.proven or self._protocol is None:
             raise SessionEnded(f"connected, but nothing came back for {2 * self._config.keepalive_s} s")
         # Never one on this connection: the broker's ACL, not a dead line. Said once; MQTT's own pings must do.
         if not self._mute_echo_reported:

@@ -114,7 +114,7 @@ class Session:
         self._config = config
         self._v5 = protocol == "5"
         self._happened: list[Happening] = []
-        self._subscribed: dict[int, str] = {}
+        self._subscribing: dict[int, str] = {}
         self._accepted = False
         self._end: SessionEnded | None = None
         self._client = client = paho.Client(
@@ -137,9 +137,13 @@ class Session:
     def begin(self) -> None:
         """Open the socket and send CONNECT; blocks up to CONNECT_TIMEOUT_S. Raises SessionEnded."""
         config = self._config
-        try:
-            if config.tls:
+        if config.tls:
+            try:
                 self._client.tls_set(config.ca_file, config.cert_file, config.key_file)
+            except (OSError, ValueError) as error:
+                files = f"ca_file {config.ca_file}, cert_file {config.cert_file}, key_file {config.key_file}"
+                raise SessionEnded(f"cannot use the TLS files ({files}): {error}") from None
+        try:
             if self._v5:
                 properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
                 properties.SessionExpiryInterval = SESSION_EXPIRY_S
@@ -152,7 +156,7 @@ class Session:
                 )
             else:
                 self._client.connect(config.host, config.port, config.keepalive_s)
-        except (OSError, ValueError) as error:  # refused, unknown host, bad certificate, unreadable key file
+        except (OSError, ValueError) as error:  # refused, unknown host, bad certificate
             raise SessionEnded(f"cannot connect to {config.host}:{config.port}: {error}") from None
 
     @property
@@ -160,11 +164,16 @@ class Session:
         """Whether bytes are still waiting for the socket: what is published now only fills memory."""
         return self._client.want_write()
 
+    @property
+    def subscribed(self) -> bool:
+        """Whether the broker has answered all our subscriptions: what is published now can be answered to us."""
+        return self._accepted and not self._subscribing
+
     def subscribe(self, topics: Sequence[str]) -> None:
         for topic in topics:
             _, mid = self._client.subscribe(topic, qos=1)
             if mid is not None:
-                self._subscribed[mid] = topic
+                self._subscribing[mid] = topic
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
         """Hand a message to paho; the message id that will be acknowledged (QoS 1 only)."""
@@ -237,5 +246,5 @@ class Session:
     def _on_subscribe(
         self, client: paho.Client, userdata: Any, mid: int, codes: list[ReasonCode], properties: Any
     ) -> None:
-        topic = self._subscribed.pop(mid, "")
+        topic = self._subscribing.pop(mid, "")
         self._happened += [SubscriptionRefused(topic, code.value, str(code)) for code in codes if code.is_failure]

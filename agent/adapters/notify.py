@@ -41,7 +41,7 @@ class Notifier:
         """True when systemd took it. Its trouble is never ours: no error leaves."""
         if self._address is None:
             return False
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
             s.settimeout(SEND_TIMEOUT_S)
             s.sendto(message.encode(), self._address)
             return True

@@ -33,9 +33,9 @@ class PredictionLog:
         lines = [msgspec.json.encode(record) + b"\n" for record in records]
         data = b"".join(lines)
         try:
-            if self._descriptor >= 0 and self._size and self._size + len(data) > self.max_bytes:
+            self._open()
+            if self._size and self._size + len(data) > self.max_bytes:
                 self._rotate()
-            if self._descriptor < 0:
                 self._open()
             written = os.write(self._descriptor, data)
             if written < len(data):  # the disk filled up in the middle
@@ -53,6 +53,8 @@ class PredictionLog:
         self._descriptor = -1
 
     def _open(self) -> None:
+        if self._descriptor >= 0:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self._size = os.fstat(self._descriptor).st_size

@@ -34,8 +34,9 @@ class Backoff:
 class Versions:
     """Which MQTT version to try: 5 first, 3.1.1 where 5 is not understood, and what worked from then on.
 
-    A broker that does not speak 5 may say so, or just hang up. So every connection that ends before it was answered
-    makes us try the other version next; 5 is also tried again after some connections, for the broker may be a new one.
+    A broker that does not speak 5 may say so, hang up, or say nothing at all. So every connection that ends before it
+    was answered makes us try the other version next; 5 is also tried again after some connections, for the broker may
+    be a new one.
     """
 
     TRY_5_AGAIN_AFTER = 10
@@ -43,18 +44,26 @@ class Versions:
     def __init__(self) -> None:
         self._current: Protocol = "5"
         self._connections = 0
+        self._unanswered = 0
 
     @property
     def current(self) -> Protocol:
         return self._current
 
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for an answer. Some brokers (amqtt) just fall silent on a 5, so its first try is short."""
+        return 2.0 if self._current == "5" and self._unanswered == 0 else 10.0
+
     def connected(self) -> None:
         """The current version works."""
         self._connections += 1
+        self._unanswered = 0
 
     def unanswered(self) -> bool:
         """The connection ended before the broker accepted it. True where the other version is worth trying at once."""
         self._connections = 0
+        self._unanswered += 1
         self._current = "3.1.1" if self._current == "5" else "5"
         return self._current == "3.1.1"
 

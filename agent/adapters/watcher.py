@@ -29,9 +29,10 @@ class FolderWatcher:
     """Delivers frames in the order of their files' times, then names, as far as several are waiting.
 
     Hidden files and folders, *.tmp and *.part are left alone: they are on their way to their real names. Links to
-    folders are not followed (loops). A file that may still be being written is tried again `retries` times, from
-    `settle_s` on, each wait twice the last; then `reject` gets it. A file that vanished is nobody's loss and is not
-    reported. `mode` is inotify, or polling where the system has no inotify (left).
+    folders are not followed (loops). A file that only a scan has found must have rested for `settle_s`; one that gives
+    no image but may still be in the making is tried again `retries` times, from `settle_s` on, each wait twice the
+    last; then `reject` gets it. A file that vanished is nobody's loss and is not reported. `mode` is inotify, or
+    polling where the system has no inotify (left).
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class FolderWatcher:
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
         self._pending: set[str] = set()
+        self._told: set[str] = set()  # the pending files whose writers are known to be done
         self._later: dict[str, tuple[int, float]] = {}  # path -> (attempts made, when to try again)
         self._readable = True  # the folder itself, at the last scan
         self._complete = True  # nothing had to be left out of the last walk
@@ -105,10 +107,12 @@ class FolderWatcher:
     def _listen(self, timeout_s: float) -> None:
         """Take in the notices; also called between two frames, so that the kernel's queue does not overflow."""
         notices = self._notices.wait(timeout_s)
-        self._pending.update(path for path in notices.files if self._wanted(path))
+        told = {path for path in notices.files if self._wanted(path)}
+        self._pending |= told
+        self._told |= told
         for folder in notices.folders:
             if self._wanted(folder):
-                self._pending.update(self._unseen(folder))
+                self._pending.update(self._unseen(folder))  # written before we watched it
         if notices.look_again:
             self._next_scan_at = 0.0
         now = time.monotonic()
@@ -179,6 +183,8 @@ class FolderWatcher:
 
     def _handle(self, path: str) -> None:
         attempts, _ = self._later.pop(path, (0, 0.0))
+        told = path in self._told
+        self._told.discard(path)
         try:
             status = os.stat(path)
         except OSError:
@@ -188,6 +194,9 @@ class FolderWatcher:
                 return
         stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
         if self._seen.contains(path, *stamp):
+            return
+        if not told and abs(time.time() - status.st_mtime) < self._settle_s:
+            self._later[path] = (attempts, time.monotonic() + self._settle_s)
             return
         origin = printable(os.path.relpath(path, self.folder))
         try:
