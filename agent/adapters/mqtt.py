@@ -35,6 +35,7 @@ from transfer import wire
 
 __all__ = ["Denied", "Down", "Link", "LinkConfig", "LinkEvent", "Received", "TooLarge", "Up"]
 
+ANSWER_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 3.0
 PACKET_OVERHEAD_BYTES = 256
 """A packet's header, topic (3 names of 64 characters) and ids: what a broker's packet limit leaves less for payload."""
@@ -186,23 +187,9 @@ class Link:
         try:
             session.begin()
             self._outgoing.sent(will)
-            if self._await_acceptance(session):
-                self._serve(session)
+            self._serve(session)
         finally:
             session.abandon()
-
-    def _await_acceptance(self, session: Session) -> bool:
-        patience_s = self._versions.patience_s
-        deadline_s = time.monotonic() + patience_s
-        while self._final is None:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                raise SessionEnded(f"the broker did not answer within {patience_s:.0f} s", version_suspect=True)
-            for happening in session.step(self._wake_receiver, left_s):
-                if isinstance(happening, Accepted):
-                    self._greet(session, happening)
-                    return True
-        return False
 
     def _greet(self, session: Session, accepted: Accepted) -> None:
         """A new connection: learn its limits, and subscribe before anything is sent that may be answered."""
@@ -222,21 +209,33 @@ class Link:
         self._on_event(Up(self._protocol))
 
     def _serve(self, session: Session) -> None:
-        keepalive_s = self._config.keepalive_s
-        echo = EchoWatch(keepalive_s, time.monotonic())
+        began_s, keepalive_s = time.monotonic(), self._config.keepalive_s
+        echo = EchoWatch(keepalive_s, began_s)
         while self._final is None:
-            if self._protocol is None and session.subscribed:
-                self._announce(session)
             now_s = time.monotonic()
-            if echo.overdue(now_s):
-                self._no_echo(echo)
-            if self._protocol is not None:
+            if self._protocol is None and session.subscribed:
+                echo.alive(now_s)
+                self._announce(session)
+            if self._protocol is None:
+                wait_s = self._answer_in_s(session, now_s - began_s)
+            else:
+                if echo.overdue(now_s):
+                    self._no_echo(echo)
                 if echo.due(now_s):
                     self._say(session, wire.Echo(session=self._will.session, n=echo.sent), self._topics.echo)
                 self._feed(session)
-            for happening in session.step(self._wake_receiver, min(max(echo.next_s - now_s, 0.1), keepalive_s / 4)):
-                self._handle(happening, echo)
+                wait_s = min(echo.next_s - now_s, keepalive_s / 4)
+            for happening in session.step(self._wake_receiver, wait_s):
+                self._handle(session, happening, echo)
         self._say_goodbye(session, self._final)
+
+    def _answer_in_s(self, session: Session, passed_s: float) -> float:
+        """How much longer the broker may take to accept us and our subscriptions. Raises SessionEnded."""
+        patience_s = ANSWER_TIMEOUT_S if session.accepted else self._versions.patience_s
+        if passed_s >= patience_s:
+            reason = f"the broker did not answer within {patience_s:.0f} s"
+            raise SessionEnded(reason, version_suspect=not session.accepted)
+        return patience_s - passed_s
 
     def _feed(self, session: Session) -> None:
         """Give the connection what it can take; the rest waits here, where it is bounded, and not in paho."""
@@ -257,8 +256,10 @@ class Link:
             self._unacknowledged[mid] = sealed
         return mid
 
-    def _handle(self, happening: Happening, echo: EchoWatch) -> None:
-        if isinstance(happening, Acknowledged):
+    def _handle(self, session: Session, happening: Happening, echo: EchoWatch) -> None:
+        if isinstance(happening, Accepted):
+            self._greet(session, happening)
+        elif isinstance(happening, Acknowledged):
             sealed = self._unacknowledged.pop(happening.mid, None)
             if sealed is None:  # QoS 0: only paho says so, not the broker
                 return
@@ -280,15 +281,12 @@ class Link:
             with suppress(wire.WireError):
                 echo.proven |= wire.decode(arrived.payload, wire.Echo).session == self._will.session
         elif arrived.topic in self._inbound:
-            too_large = size_bytes > limit_bytes
-            self._on_event(
-                TooLarge(arrived.topic, size_bytes, limit_bytes)
-                if too_large
-                else Received(arrived.topic, arrived.payload)
-            )
+            fits = size_bytes <= limit_bytes
+            received = Received(arrived.topic, arrived.payload)
+            self._on_event(received if fits else TooLarge(arrived.topic, size_bytes, limit_bytes))
 
     def _no_echo(self, echo: EchoWatch) -> None:
-        if echo.proven or self._protocol is None:
+        if echo.proven:
             raise SessionEnded(f"connected, but nothing came back for {2 * self._config.keepalive_s} s")
         # Never one on this connection: the broker's ACL, not a dead line. Said once; MQTT's own pings must do.
         if not self._mute_echo_reported:
@@ -306,5 +304,5 @@ class Link:
             mid = self._say(session, final, self._topics.status, retain=True)
             while mid in self._unacknowledged and (left_s := deadline_s - time.monotonic()) > 0:
                 for happening in session.step(self._wake_receiver, left_s):
-                    self._handle(happening, echo)
+                    self._handle(session, happening, echo)
         session.disconnect()

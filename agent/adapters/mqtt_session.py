@@ -115,7 +115,9 @@ class Session:
         self._v5 = protocol == "5"
         self._happened: list[Happening] = []
         self._subscribing: dict[int, str] = {}
-        self._accepted = False
+        self._asked = False
+        self.accepted = False
+        """Whether the broker has taken us."""
         self._end: SessionEnded | None = None
         self._client = client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -167,9 +169,10 @@ class Session:
     @property
     def subscribed(self) -> bool:
         """Whether the broker has answered all our subscriptions: what is published now can be answered to us."""
-        return self._accepted and not self._subscribing
+        return self._asked and not self._subscribing
 
     def subscribe(self, topics: Sequence[str]) -> None:
+        self._asked = True
         for topic in topics:
             _, mid = self._client.subscribe(topic, qos=1)
             if mid is not None:
@@ -186,7 +189,7 @@ class Session:
         """
         connection = self._client.socket()
         if connection is None:
-            raise self._end or SessionEnded("the connection was closed", version_suspect=not self._accepted)
+            raise self._end or SessionEnded("the connection was closed", version_suspect=not self.accepted)
         decrypted = isinstance(connection, ssl.SSLSocket) and connection.pending() > 0
         reading: list[Any] = [connection, wake]
         writing: list[Any] = [connection] if self._client.want_write() else []
@@ -201,7 +204,7 @@ class Session:
                 self._client.loop_write()
             self._client.loop_misc()
         except Exception as error:  # whatever a broken broker's bytes do to paho's parser
-            raise SessionEnded(f"protocol error: {error!r}", version_suspect=not self._accepted) from error
+            raise SessionEnded(f"protocol error: {error!r}", version_suspect=not self.accepted) from error
         happened, self._happened = self._happened, []
         return happened
 
@@ -226,7 +229,7 @@ class Session:
             suspect = code.value == UNSUPPORTED_VERSION
             self._end = SessionEnded(f"the broker refused us: {code}", version_suspect=suspect)
             return
-        self._accepted = True
+        self.accepted = True
         window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         self._happened.append(Accepted(getattr(properties, "MaximumPacketSize", None), window))
 
@@ -235,7 +238,7 @@ class Session:
     ) -> None:
         if self._end is None:
             who = "the broker hung up" if flags.is_disconnect_packet_from_server else "the connection was lost"
-            self._end = SessionEnded(f"{who}: {code}", version_suspect=not self._accepted)
+            self._end = SessionEnded(f"{who}: {code}", version_suspect=not self.accepted)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         self._happened.append(Arrived(message.topic, bytes(message.payload)))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.trainer.inputs import Inputs
-from transfer import activations, bundle
+from transfer import activations, bundle, questions
 from transfer.networks import build
 
 BATCH = 32
@@ -21,7 +21,7 @@ def ask(inputs: Inputs, folder: Path, report: Callable[[int, int], None]) -> lis
     for at in range(0, len(ids), BATCH):
         report(at, len(ids))
         some = slice(at, at + BATCH)
-        payload = activations.answer(
+        payload = questions.answer(
             net,
             home.manifest.input,
             home.manifest.labels,
