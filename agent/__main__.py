@@ -29,6 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+    except PermissionError as error:
+        print(f"understudy agent: {error.filename}: permission denied; run this as the daemon's user", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -152,6 +155,8 @@ def _status(arguments: argparse.Namespace) -> int:
     from agent.status import of_the_stopped, render
 
     config, answer = _ask(arguments, {"do": "status"})
+    if answer is not None and "error" in answer:
+        return _say(arguments, answer)
     status = answer if answer is not None else of_the_stopped(config)
     print(json.dumps(status) if arguments.json else render(status, colour=sys.stdout.isatty()))
     return 0 if answer is not None else 3
@@ -160,17 +165,25 @@ def _status(arguments: argparse.Namespace) -> int:
 def _rollback(arguments: argparse.Namespace) -> int:
     config, answer = _ask(arguments, {"do": "rollback"})
     if answer is None:
-        from agent.adapters.model_store import ModelStore, ModelStoreError
-        from transfer.bundle import BundleError
-
-        try:
-            active = ModelStore(config.state_dir).roll_back()
-        except (ModelStoreError, BundleError, OSError) as error:
-            return _say(arguments, {"error": str(error)})
-        return _say(arguments, {"accepted": "rollback", "generation": active, "daemon": "not running"})
+        return _say(arguments, _roll_back_offline(config))
     if "error" not in answer and answer["previous"] is None:
         answer = {"error": "there is no previous generation to roll back to"}
     return _say(arguments, answer)
+
+
+def _roll_back_offline(config: Config) -> dict[str, Any]:
+    from agent.adapters.model_store import ModelStore, ModelStoreError
+    from agent.home import Home, HomeError
+    from transfer.bundle import BundleError
+
+    home = Home(config.state_dir)
+    if not home.folder.is_dir():
+        return {"error": f"{home.folder}: there is no such state folder; is it the right configuration?"}
+    try:
+        home.take()  # a daemon that is too busy to answer must not have its model changed beneath it
+        return {"accepted": "rollback", "generation": ModelStore(home.folder).roll_back(), "daemon": "not running"}
+    except (HomeError, ModelStoreError, BundleError, OSError) as error:
+        return {"error": str(error)}
 
 
 def _cancel(arguments: argparse.Namespace) -> int:

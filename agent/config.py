@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import reprlib
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -194,13 +195,15 @@ def load(
     faults: list[str] = []
     for origin, layer in layers:
         _merge(merged, layer, origin, faults)
-    values = {} if faults else _build_sections(merged, faults)
+    config = Config(**_build_sections(merged, faults))
+    faults += _out_of_bounds(config)
     if not faults:
-        faults += _contradictions(Config(**values))
+        # Only then: a mistyped key would show up here once more, as the value that it failed to set.
+        faults = _contradictions(config)
     if faults:
         where = f"{path}: " if path is not None else ""
         raise ConfigError("\n".join(where + fault for fault in faults))
-    return Config(**values)
+    return config
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -209,10 +212,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes; is this the right file?")
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not text in UTF-8: {error}") from None
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that cannot be
         raise ConfigError(f"{path}: not YAML: {error}") from None
     if document is None:
         return {}
@@ -244,11 +251,17 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for dotted, value in flat.items():
         section, _, key = dotted.partition(".")
-        if key:
-            nested.setdefault(section, {})[key] = value
+        content = nested.setdefault(section, {})
+        if key and isinstance(content, dict):
+            content[key] = value
         else:
-            nested[section] = value
+            nested[section] = value  # a section given a value: _merge says what is wrong with that
     return nested
+
+
+def _shown(value: Any) -> str:
+    """What was found, for a message. Not repr: aliases make a small YAML file into an immense value."""
+    return reprlib.repr(value)[:60]
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -263,7 +276,7 @@ def _merge(merged: dict[str, Any], layer: Mapping[str, Any], origin: str, faults
             faults.append(f"{section}: unknown section ({origin}){_nearest(str(section), list(sections))}")
             continue
         if not isinstance(content, dict):
-            faults.append(f"{section}: expected keys, found {content!r:.60} ({origin})")
+            faults.append(f"{section}: expected keys, found {_shown(content)} ({origin})")
             continue
         known = [f.name for f in dataclasses.fields(sections[section])]  # type: ignore[arg-type]
         for key, value in content.items():
@@ -283,7 +296,7 @@ def _build_sections(merged: Mapping[str, Any], faults: list[str]) -> dict[str, A
             try:
                 fields[key] = _convert(value, hints[key])
             except msgspec.ValidationError as error:
-                faults.append(f"{section.name}.{key}: {error}, found {value!r:.60}")
+                faults.append(f"{section.name}.{key}: {error}, found {_shown(value)}")
         values[section.name] = kind(**fields)
     return values
 
@@ -316,18 +329,33 @@ _RANGES: dict[str, tuple[float, float]] = {
     "training.memory_mib": (0, 1_000_000),
     "training.holdout_share": (0.05, 0.5),
     "training.min_samples": (4, 100_000),
+    "training.collect_limit_s": (1, 1e8),
+    "training.teacher_timeout_s": (0.1, 86_400),
     "training.teacher_attempts": (1, 1000),
+    "training.admission_limit_s": (1, 1e8),
+    "training.time_limit_s": (1, 1e8),
     "training.attempts": (1, 100),
+    "training.backoff_s": (0.0, 3_600),
+    "budget.max_cpu_percent": (0.0, 100.0),
+    "budget.min_available_mib": (0.0, 1_000_000),
+    "budget.max_temperature_c": (0.0, 150.0),
+    "budget.min_battery_percent": (0.0, 100.0),
+    "budget.min_disk_free_mib": (0.0, 1e9),
     "budget.margin": (0.0, 0.9),
     "budget.sample_s": (0.1, 3_600),
     "gate.max_old_drop": (0.0, 1.0),
     "gate.min_new": (0.0, 1.0),
     "probation.frames": (1, 1_000_000),
+    "probation.limit_s": (1, 1e8),
+    "probation.min_frames": (1, 1_000_000),
+    "probation.max_novel_share": (0.0, 1.0),
+    "probation.min_confidence": (0.0, 1.0),
+    "log.predictions_mib": (0.001, 100_000),
 }
 
 
-def _contradictions(config: Config) -> list[str]:
-    """What no single value shows."""
+def _out_of_bounds(config: Config) -> list[str]:
+    """Values that are wrong whatever the others are."""
     faults = []
     for dotted, (low, high) in _RANGES.items():
         section, key = dotted.split(".")
@@ -338,6 +366,16 @@ def _contradictions(config: Config) -> list[str]:
         value = getattr(config.device, key)
         if not value or len(value) > 64 or not all(c.isascii() and (c.isalnum() or c in "_.-") for c in value):
             faults.append(f"device.{key}: letters, digits, '_', '.', '-' only, 1 to 64 of them, found {value!r:.80}")
+    for section, key in (("model", "trusted_keys"), ("mqtt", "operator_keys")):
+        for value in getattr(getattr(config, section), key):
+            if len(value) != 64 or any(c not in "0123456789abcdef" for c in value):
+                faults.append(f"{section}.{key}: an Ed25519 public key is 64 hex digits, found {value!r:.80}")
+    return faults
+
+
+def _contradictions(config: Config) -> list[str]:
+    """What no single value shows."""
+    faults = []
     if config.source.kind == "folder" and not config.source.folder:
         faults.append("source.folder: needed with source.kind folder: the folder to watch")
     if config.source.kind == "camera" and not config.source.camera:
@@ -353,10 +391,11 @@ def _contradictions(config: Config) -> list[str]:
         faults.append(f"mqtt.host: privacy.mode {config.privacy.mode} needs a broker")
     if config.mqtt.host and not config.mqtt.operator_keys:
         faults.append("mqtt.operator_keys: whose triggers are obeyed? `understudy fleet keygen` makes a key")
-    for section, key in (("model", "trusted_keys"), ("mqtt", "operator_keys")):
-        for value in getattr(getattr(config, section), key):
-            if len(value) != 64 or any(c not in "0123456789abcdef" for c in value):
-                faults.append(f"{section}.{key}: an Ed25519 public key is 64 hex digits, found {value!r:.80}")
+    if config.probation.min_frames > config.probation.frames:
+        faults.append(
+            f"probation.min_frames: {config.probation.min_frames} is never reached, the model is settled "
+            f"after probation.frames {config.probation.frames}"
+        )
     return faults
 
 

@@ -47,7 +47,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     learning_rate: Annotated[float, Meta(gt=0, le=10)] = 3e-3
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     quantise: Literal["none", "dynamic_int8"] = "none"
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
 
     def __post_init__(self) -> None:
         if len(self.sample_ids) != len(self.holdout):
@@ -104,5 +104,5 @@ def _read(path: Path, kind: type[_T]) -> _T:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise JobError(f"{path}: larger than {MAX_JSON_BYTES} bytes")
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise JobError(f"{path}: {error}") from None

@@ -15,9 +15,9 @@ BOLD, DIM, PLAIN = "\033[1m", "\033[2m", "\033[0m"
 def of_the_stopped(config: Config) -> dict[str, Any]:
     """The same facts, as far as they are on disk, where no daemon runs."""
     home = Home(config.state_dir)
-    state = StateFile(home.state).load() if home.state.exists() else None
+    state = StateFile(home.state).peek()
     generation = None
-    if home.folder.exists():
+    if (home.folder / "models").is_dir():  # asking must not make anything
         try:
             found = ModelStore(home.folder).active()
             generation = found[0] if found else None

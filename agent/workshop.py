@@ -230,10 +230,9 @@ class Workshop:
     def _close(self, command: do.CloseJob) -> list[Report]:
         self._teacher.forget(command.job_id)
         if command.learned:
-            self._store.remove(self._reserved(command.job_id))
+            self._store.remove(self._taught(command.job_id))
             self._rescreen()
-        else:
-            self._store.release(command.job_id)
+        self._store.release(command.job_id)
         self._jobs.remove(command.job_id)
         try:
             self._models.collect_garbage(candidates=())
@@ -243,9 +242,12 @@ class Workshop:
             self._put(ev.NovelSampleStored(self._now(), self._store.count()))
         return []
 
-    def _reserved(self, job_id: str) -> tuple[str, ...]:
+    def _taught(self, job_id: str) -> tuple[str, ...]:
+        """The samples of the new category. Those refused as none of it stay: the next trigger may be for them."""
         try:
-            return self._jobs.job(job_id).sample_ids
+            result = read_result(self._jobs.path(job_id))
+            refused = set(result.refused) if result else set()
+            return tuple(s for s in self._jobs.job(job_id).sample_ids if s not in refused)
         except JobError:
             return ()
 

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MAX_LINE_BYTES = 64 * 1024
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024  # a status names every label, and there may be thousands
 Answer = dict[str, Any]
 
 
@@ -52,7 +53,7 @@ class Control:
                 return
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(5)
-                connection.sendall(json.dumps(self._handle(_read_line(connection))).encode() + b"\n")
+                connection.sendall(json.dumps(self._handle(_read_line(connection, MAX_REQUEST_BYTES))).encode() + b"\n")
 
     def _handle(self, line: bytes) -> Answer:
         try:
@@ -66,9 +67,11 @@ class Control:
 
 
 def ask(path: Path, request: dict[str, Any], timeout_s: float = 10.0) -> Answer | None:
-    """The daemon's answer, or None where no daemon listens at `path`."""
+    """The daemon's answer, or None where no daemon listens at `path`. Raises PermissionError where it is not ours."""
     try:
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        raise
     except OSError:
         return None
     try:
@@ -76,8 +79,10 @@ def ask(path: Path, request: dict[str, Any], timeout_s: float = 10.0) -> Answer 
             connection.settimeout(timeout_s)
             connection.connect(_address(directory, path.name))
             connection.sendall(json.dumps(request).encode() + b"\n")
-            answer = json.loads(_read_line(connection))
+            answer = json.loads(_read_line(connection, MAX_ANSWER_BYTES))
             return answer if isinstance(answer, dict) else None
+    except PermissionError:
+        raise
     except (OSError, ValueError):
         return None
     finally:
@@ -88,10 +93,10 @@ def _address(directory: int, name: str) -> str:
     return f"/proc/self/fd/{directory}/{name}"
 
 
-def _read_line(connection: socket.socket) -> bytes:
+def _read_line(connection: socket.socket, max_bytes: int) -> bytes:
     line = bytearray()
-    while not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:
-        part = connection.recv(4096)
+    while not line.endswith(b"\n") and len(line) < max_bytes:
+        part = connection.recv(65_536)
         if not part:
             break
         line += part

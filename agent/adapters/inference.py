@@ -20,6 +20,7 @@ import numpy.typing as npt
 from agent.adapters.intake import Frame
 from transfer import preprocess
 from transfer.bundle import Bundle
+from transfer.head import HeadError
 from transfer.manifest import Manifest
 
 WAITING_FRAMES = 8
@@ -50,7 +51,10 @@ class Classifier:
         self.digest = bundle.digest
         self.manifest: Manifest = bundle.manifest
         self._statistics = bundle.statistics()
-        self._threshold = self._statistics.threshold(false_alarm_rate)
+        try:
+            self._threshold = self._statistics.threshold(false_alarm_rate)
+        except HeadError as error:
+            raise InferenceError(f"generation {generation}: {error}") from None
         self._interpreter = _interpreter(bundle.tflite_path, threads)
         self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
         self._input = self._interpreter.get_input_details()[0]["index"]
@@ -62,12 +66,17 @@ class Classifier:
         """One verdict per image of uint8 [n, h, w, 3]."""
         logits, features = self._run(preprocess.normalise(images, self.manifest.input))
         labels = self.manifest.labels
+        try:
+            novelties = self._statistics.novelty(features)
+        except HeadError as error:
+            raise InferenceError(f"generation {self.generation}: {error}") from None
+        if not np.isfinite(novelties).all():
+            raise InferenceError(f"generation {self.generation}: the model's features are too large to be judged")
         if self.manifest.decision == "gaussian":
             probabilities = self._statistics.posterior(features)
         else:
             shifted = np.exp(logits[:, : len(labels)] - logits[:, : len(labels)].max(axis=1, keepdims=True))
             probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-        novelties = self._statistics.novelty(features)
         best = probabilities.argmax(axis=1)
         return [
             Verdict(

@@ -23,12 +23,10 @@ class StateFile:
         self.quarantined: list[Path] = []
 
     def load(self) -> State | None:
-        """The newest state that can be read, or None."""
+        """The newest state that can be read, or None. For the one who owns the file: what is corrupt is put aside."""
         for path in (self._path, self._backup):
             try:
-                if path.stat().st_size > MAX_BYTES:
-                    raise msgspec.DecodeError(f"larger than {MAX_BYTES} bytes")
-                return msgspec.json.decode(path.read_bytes(), type=State)
+                return _read(path)
             except FileNotFoundError:
                 continue
             except (OSError, msgspec.DecodeError, UnicodeDecodeError):
@@ -36,6 +34,17 @@ class StateFile:
                 with contextlib.suppress(OSError):
                     path.replace(aside)
                     self.quarantined.append(aside)
+        return None
+
+    def peek(self) -> State | None:
+        """The same for somebody who only looks: nothing is moved. Raises PermissionError."""
+        for path in (self._path, self._backup):
+            try:
+                return _read(path)
+            except PermissionError:
+                raise
+            except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+                continue
         return None
 
     def save(self, state: State) -> bool:
@@ -50,3 +59,9 @@ class StateFile:
         write_atomic(self._path, data)
         self._last = data
         return True
+
+
+def _read(path: Path) -> State:
+    if path.stat().st_size > MAX_BYTES:
+        raise msgspec.DecodeError(f"larger than {MAX_BYTES} bytes")
+    return msgspec.json.decode(path.read_bytes(), type=State)

@@ -7,6 +7,7 @@ answer arrives in chunks; what is missing is asked for from where it broke off.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -149,9 +150,7 @@ class TeacherClient:
         self._acknowledged(pending.message.request_id)
         try:
             if isinstance(pending.message, wire.BundleRequest):
-                home = bundle.unpack(whole, pending.target, trusted=self._trusted)
-                if home.digest != pending.message.teacher:
-                    raise bundle.BundleError("hash_mismatch", "the bundle sent is not the teacher asked for")
+                self._take_in(whole, pending.message.teacher, pending.target)
                 self._bring_home(job_id, pending.target)
                 return
             activations.decode(whole).check_answers(pending.message)
@@ -163,6 +162,16 @@ class TeacherClient:
             done = job_id == self._job_id and all(p.target.exists() for p in self._pending.values())
         if done:
             self._answered(job_id)
+
+    def _take_in(self, whole: bytes, digest: str, home: Path) -> None:
+        """Under the name of its digest only what has that digest, even if the power goes in between."""
+        arrived = home.with_name(f"{home.name}.arrived")
+        shutil.rmtree(arrived, ignore_errors=True)
+        if bundle.unpack(whole, arrived, trusted=self._trusted).digest != digest:
+            shutil.rmtree(arrived, ignore_errors=True)
+            raise bundle.BundleError("hash_mismatch", "the bundle sent is not the teacher asked for")
+        arrived.rename(home)
+        sync_directory(home.parent)
 
     def _bring_home(self, job_id: str, home: Path) -> None:
         link = self._jobs.path(job_id) / "teacher"

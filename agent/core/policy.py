@@ -25,8 +25,10 @@ def objection(budget: Budget, reading: Reading, *, training: bool, resuming: boo
         ("battery", None if reading.on_power else reading.battery_percent, budget.min_battery_percent, "%"),
     )
     for name, value, floor, unit in floors:
-        if value is not None and value < floor * (1 + slack):
-            return f"{name} {value:.0f} {unit} is below {floor * (1 + slack):.0f} {unit}"
+        # A battery is never more than full: a floor of 95 % must not become one of 104 %.
+        limit = min(floor * (1 + slack), 100.0) if unit == "%" else floor * (1 + slack)
+        if value is not None and value < limit:
+            return f"{name} {value:.0f} {unit} is below {limit:.0f} {unit}"
     ceilings = (
         ("temperature", reading.temperature_c, budget.max_temperature_c, "°C"),
         ("CPU", None if training else reading.cpu_percent, budget.max_cpu_percent, "%"),

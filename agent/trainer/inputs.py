@@ -43,11 +43,12 @@ def read(folder: Path) -> Inputs:
     job = read_job(folder)
     # The daemon verified the signature when the model came in; here only the bytes are checked.
     model = bundle.load(folder / "model", trusted=None)
+    _check_category(folder, job.category, model)
     path = folder / "samples.safetensors"
     try:
         arrays = safetensors.numpy.load_file(path)
         images, features = arrays["images"], arrays["features"]
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
         raise JobError(f"{path}: {error}") from None
     size, count = model.manifest.input, len(job.sample_ids)
     if images.dtype != np.uint8 or images.shape != (count, size.height, size.width, 3):
@@ -55,3 +56,12 @@ def read(folder: Path) -> Inputs:
     if features.dtype != np.float32 or features.shape != (count, model.manifest.net.feature_width):
         raise JobError(f"{path}: features are {features.dtype} {features.shape}")
     return Inputs(folder, job, model, images, features)
+
+
+def _check_category(folder: Path, category: str, model: bundle.Bundle) -> None:
+    """Said now, not when hours of training end in a bundle that cannot be written."""
+    labels, logits = model.manifest.labels, model.manifest.net.classes
+    if category in labels or not category.isprintable():
+        raise JobError(f"{folder / 'job.json'}: {category!r} is no new category; the model knows {', '.join(labels)}")
+    if logits < len(labels):
+        raise JobError(f"{folder / 'model'}: {logits} logits for {len(labels)} labels: nothing to add a row to")

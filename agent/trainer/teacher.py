@@ -49,6 +49,12 @@ def _joined(inputs: Inputs, parts: Sequence[Activations]) -> Taught:
     first = parts[0]
     if any(part.labels != first.labels or part.teacher != first.teacher for part in parts):
         raise JobError(f"{inputs.folder}: the answers come from different teachers")
+    if any(_shapes(part) != _shapes(first) for part in parts):
+        raise JobError(f"{inputs.folder}: the answers are to different questions")
+    widths = [group[-1].out for group in inputs.model.manifest.net.groups]
+    for group, maps in first.maps.items():
+        if group >= len(widths) or maps.shape[2] != widths[group]:
+            raise JobError(f"{inputs.folder}: the answers' maps of group {group} are not of the model's channels")
     row_of = {name: row for row, name in enumerate(name for part in parts for name in part.sample_ids)}
     missing = [name for name in inputs.job.sample_ids if name not in row_of]
     if missing:
@@ -60,3 +66,8 @@ def _joined(inputs: Inputs, parts: Sequence[Activations]) -> Taught:
         maps={g: np.concatenate([part.maps[g] for part in parts])[rows] for g in first.maps},
         residuals={g: np.concatenate([part.residuals[g] for part in parts])[rows] for g in first.residuals},
     )
+
+
+def _shapes(part: Activations) -> dict[int, tuple[int, ...]]:
+    """Of everything in it, without the number of samples; the logits as group -1."""
+    return {-1: part.logits.shape[1:]} | {group: maps.shape[1:] for group, maps in part.maps.items()}

@@ -1,0 +1,187 @@
+"""From teacher to student: shallower, thinner, retrained under the teacher (arXiv 2201.10947, section 3), and packed
+with all a device needs of it.
+
+Only images of the categories that the device is to know are ever looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+import torch
+
+from cloud_teacher.datasets import Dataset, DatasetError
+from cloud_teacher.distil import CompressionError, Recipe, choose, distil, narrowed
+from cloud_teacher.progress import Report, silent
+from cloud_teacher.train import Rows, accuracy
+from cloud_teacher.zoo import Teacher
+from transfer import bundle, tflite
+from transfer.graph import resnet_graph
+from transfer.head import ClassStatistics, fit
+from transfer.manifest import Manifest, Pair
+from transfer.networks import ResNet, count_parameters, weights_of
+from transfer.preprocess import normalise
+from transfer.questions import to_tensor
+from transfer.spec import InputSpec
+
+if TYPE_CHECKING:
+    from nacl.signing import SigningKey
+
+Images = npt.NDArray[np.uint8]
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+CALIBRATION_SHARE = 0.1
+STATISTICS_PER_CLASS = 1000
+TOLERANCE = 1e-5
+"""Largest difference of the .tflite model from torch, as a share of the largest output."""
+INT8_AGREEMENT = 0.9
+"""Least share of calibration images that an int8 model must decide as torch does."""
+PROBES = 32
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """The student in `directory`; accuracy on the test images of the categories it knows."""
+
+    directory: Path
+    manifest: Manifest
+    digest: str
+    accuracy: float
+    parameters: int
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Disjoint rows of the training images."""
+
+    train: Rows
+    calibration: Rows
+    holdout: Rows
+
+
+def divide(targets: npt.NDArray[np.int64], holdout_per_class: int) -> Parts:
+    """Of every category `holdout_per_class` images (at most a fifth) for the holdout, a tenth for calibration and the
+    rest to train with; by hash, so the same on every run."""
+    train: list[int] = []
+    calibration: list[int] = []
+    holdout: list[int] = []
+    for target in np.unique(targets):
+        members = np.flatnonzero(targets == target).tolist()
+        members.sort(key=lambda row: hashlib.sha256(f"part:{row}".encode()).digest())
+        held = min(holdout_per_class, len(members) // 5)
+        calibrating = max(1, round((len(members) - held) * CALIBRATION_SHARE))
+        holdout += members[:held]
+        calibration += members[held : held + calibrating]
+        train += members[held + calibrating :]
+    return Parts(*(np.array(sorted(rows), np.int64) for rows in (train, calibration, holdout)))
+
+
+def compress(
+    teacher: Teacher,
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    out_dir: Path,
+    key: SigningKey | None = None,
+    cache_dir: Path | None = None,
+    report: Report = silent,
+) -> Compressed:
+    """Make the student's bundle `out_dir`. Started again after a crash it goes on after the last finished epoch.
+
+    Raises CompressionError, DatasetError (unknown category) and BundleError.
+    """
+    if out_dir.exists():
+        raise CompressionError(f"{out_dir} exists already; bundles are never changed: choose another --out")
+    data = dataset.only(recipe.known)
+    _check_fit(teacher, data)
+    parts = divide(data.train_targets, recipe.holdout_per_class)
+    chosen = choose(teacher, data.train_images[parts.train], recipe)
+    student = distil(teacher, data, parts.train, chosen, recipe, cache_dir, report)
+    report("pack student", 0, 3, "write the .tflite model")
+    net = narrowed(student, [teacher.labels.index(label) for label in data.labels])
+    model = write_model(net, teacher.input, data.train_images[parts.calibration], recipe.quantise)
+    report("pack student", 1, 3, "class statistics")
+    statistics = measure(model, teacher.input, data, parts)
+    report("pack student", 2, 3, "write the bundle")
+    manifest = Manifest(
+        kind="student",
+        name=f"{dataset.name}-student",
+        labels=data.labels,
+        input=teacher.input,
+        net=net.spec,
+        flip=dataset.flip,
+        pairs=tuple(
+            Pair(group, len(blocks) - 1, channels)
+            for group, (blocks, channels) in enumerate(zip(teacher.spec.groups, chosen.out, strict=True))
+        ),
+        teacher=teacher.digest,
+        made_by="understudy teacher compress",
+    )
+    files = {
+        bundle.WEIGHTS: safetensors.numpy.save(_contiguous(weights_of(net))),
+        bundle.MODEL: model,
+        bundle.STATISTICS: safetensors.numpy.save(_contiguous(statistics.to_arrays())),
+    }
+    if len(parts.holdout):
+        held: Arrays = {"images": data.train_images[parts.holdout], "targets": data.train_targets[parts.holdout]}
+        files[bundle.HOLDOUT] = safetensors.numpy.save(_contiguous(held))
+    manifest = bundle.save(out_dir, manifest, files, key)
+    right = accuracy(net, data.test_images, data.test_targets, teacher.input)
+    report("pack student", 3, 3, f"{right:.1%} on {len(data.labels)} categories")
+    digest = bundle.load(out_dir, trusted=None).digest
+    return Compressed(out_dir, manifest, digest, right, count_parameters(net))
+
+
+def _check_fit(teacher: Teacher, data: Dataset) -> None:
+    missing = [label for label in data.labels if label not in teacher.labels]
+    if missing:
+        raise CompressionError(f"the teacher does not know {', '.join(missing)}; it knows {', '.join(teacher.labels)}")
+    size = (teacher.input.height, teacher.input.width)
+    if data.train_images.shape[1:3] != size:
+        raise CompressionError(f"the images are {data.train_images.shape[1:3]}, but the teacher takes {size}")
+    if len(data.labels) < 2:
+        raise DatasetError("a student must know at least two categories")
+
+
+def write_model(net: ResNet, input: InputSpec, probes: Images, quantise: Literal["none", "dynamic_int8"]) -> bytes:
+    """The .tflite model, checked against torch on `probes`. Raises CompressionError or MismatchError."""
+    model = tflite.write(resnet_graph(net.spec, weights_of(net), input.height, input.width), quantise=quantise)
+    probes = probes[:: max(1, len(probes) // PROBES)]
+    with torch.no_grad():
+        expected = net(to_tensor(probes, input))
+    logits, feature = expected.logits.numpy(), expected.feature.numpy()
+    images = normalise(probes, input)
+    if quantise == "none":
+        tflite.check(model, images, logits, feature, TOLERANCE * max(1.0, float(np.abs(logits).max())))
+    else:
+        agreement = float((tflite.run(model, images)[0].argmax(axis=1) == logits.argmax(axis=1)).mean())
+        if agreement < INT8_AGREEMENT:
+            raise CompressionError(f"the int8 model agrees on only {agreement:.0%} of the images; use --quantise none")
+    return model
+
+
+def measure(model: bytes, input: InputSpec, data: Dataset, parts: Parts) -> ClassStatistics:
+    """The class statistics of the features that the .tflite model itself gives, as a device will see them; the scale of
+    the novelty score from images that were not trained on."""
+
+    def features(rows: Rows) -> npt.NDArray[np.float32]:
+        images = data.train_images
+        spans = [rows[at : at + BATCH] for at in range(0, len(rows), BATCH)]
+        return np.concatenate([tflite.run(model, normalise(images[span], input))[1] for span in spans])
+
+    few = np.concatenate(
+        [parts.train[data.train_targets[parts.train] == at][:STATISTICS_PER_CLASS] for at in range(len(data.labels))]
+    )
+    return fit(features(few), data.train_targets[few], data.labels).with_quantiles(features(parts.calibration))
+
+
+def _contiguous(arrays: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, npt.NDArray[np.generic]]:
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

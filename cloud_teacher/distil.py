@@ -1,0 +1,131 @@
+"""The student itself: which part of the teacher it keeps (arXiv 2201.10947, section 3), and its training.
+
+It is trained against *all* of the teacher's logits, those of categories it must not know included: what the teacher
+sees of a truck in a picture of a car shapes features that later tell trucks apart, though no truck was ever shown. The
+extra rows of its last layer are dropped in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cloud_teacher.datasets import Dataset
+from cloud_teacher.progress import Report
+from cloud_teacher.teacher_logits import TeacherLogits, picture
+from cloud_teacher.train import Rows, Schedule, identity_of, optimise
+from cloud_teacher.zoo import Teacher, fast
+from transfer.networks import ResNet, build, weights_of
+from transfer.pruning import Plan, filter_widths, plan, shrink, widths_within, zero_fractions
+from transfer.questions import to_tensor
+
+Images = npt.NDArray[np.uint8]
+
+PRUNING_BATCH = 128
+"""Images over which eq. 2 is averaged: the paper's batch size."""
+LOGITS_WEIGHT, LABELS_WEIGHT = 0.5, 0.1
+
+
+class CompressionError(ValueError):
+    """No usable student came of it; the message says why."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a student.
+
+    known: the categories the device knows. depth: blocks kept of each group. Widths: by `threshold` (P of eq. 2), or to
+    fill `most_parameters`, or the teacher's own. views: how many views of each image the teacher is asked about; the
+    epochs go through them in turn. holdout_per_class: images set aside for the bundle, to judge candidates on the
+    device by.
+    """
+
+    known: tuple[str, ...]
+    schedule: Schedule
+    depth: int = 1
+    threshold: float | None = None
+    most_parameters: int | None = None
+    views: int = 4
+    holdout_per_class: int = 25
+    quantise: Literal["none", "dynamic_int8"] = "none"
+
+
+def choose(teacher: Teacher, images: Images, recipe: Recipe) -> Plan:
+    """Which blocks and filters the student keeps, judged by one batch of `images`, taken from all over them."""
+    batch = images[:: max(1, len(images) // PRUNING_BATCH)][:PRUNING_BATCH]
+    zeros = zero_fractions(teacher.net, to_tensor(batch, teacher.input))
+    if recipe.threshold is not None:
+        widths = filter_widths(zeros, recipe.threshold)
+    elif recipe.most_parameters is not None:
+        widths = widths_within(teacher.spec, zeros, recipe.depth, recipe.most_parameters)
+    else:
+        widths = {name: share.shape[1] for name, share in zeros.items()}
+    return plan(teacher.spec, zeros, recipe.depth, widths)
+
+
+def distil(
+    teacher: Teacher,
+    data: Dataset,
+    rows: Rows,
+    chosen: Plan,
+    recipe: Recipe,
+    cache_dir: Path | None,
+    report: Report,
+) -> ResNet:
+    """The student, with all the teacher's logits, started from the inherited weights and trained on `rows`.
+
+    The loss is the squared distance of all logits plus the cross entropy among the known ones.
+    """
+    spec, weights = shrink(teacher.spec, weights_of(teacher.net), chosen)
+    torch.manual_seed(recipe.schedule.seed)
+    student = fast(build(spec, weights))
+    known = [teacher.labels.index(label) for label in data.labels]
+    taught = TeacherLogits(teacher, data, rows, cache_dir)
+    targets = torch.from_numpy(data.train_targets[rows])
+    views = min(recipe.views, recipe.schedule.epochs)
+    for index in range(views):
+        taught.prepare(
+            index,
+            lambda done, total, index=index: report(  # type: ignore[misc]
+                "ask teacher", index * total + done, views * total
+            ),
+        )
+
+    def loss_of(batch: Rows, epoch: int, random: np.random.Generator) -> Tensor:
+        index = epoch % views
+        images = np.stack([picture(data, int(rows[row]), index) for row in batch])
+        logits = student(to_tensor(images, teacher.input)).logits
+        distance = functional.mse_loss(logits, torch.from_numpy(taught.of(index)[batch]))
+        return LOGITS_WEIGHT * distance + LABELS_WEIGHT * functional.cross_entropy(
+            logits[:, known], targets[torch.from_numpy(batch)]
+        )
+
+    identity = identity_of("student", teacher.digest, data.fingerprint, chosen, recipe)
+    optimise(
+        student,
+        len(rows),
+        loss_of,
+        recipe.schedule,
+        stage="train student",
+        checkpoint=cache_dir / f"checkpoint-{identity[:16]}.pt" if cache_dir else None,
+        identity=identity,
+        report=report,
+    )
+    return student
+
+
+def narrowed(net: ResNet, rows: Sequence[int]) -> ResNet:
+    """The network with only these rows of its last layer."""
+    weights = weights_of(net)
+    for name in ("linear.weight", "linear.bias"):
+        weights[name] = weights[name][list(rows)]
+    return build(msgspec.structs.replace(net.spec, classes=len(rows)), weights)

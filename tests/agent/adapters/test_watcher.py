@@ -1,0 +1,351 @@
+"""Files come in by every way there is; each is delivered once, or rejected with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.adapters import folder_notices, watcher
+from agent.adapters.intake import Frame, IntakeError
+from agent.adapters.seen import SeenFiles
+from agent.adapters.watcher import FolderWatcher
+from transfer.preprocess import encode_png
+from transfer.spec import InputSpec
+
+SPEC = InputSpec(8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+WAIT_S = 20.0
+QUIET_S = 0.3
+
+
+def png(seed: int) -> bytes:
+    """Noise: any cut of 60 bytes or more leaves pixels out."""
+    return encode_png(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8))
+
+
+class Watch:
+    """A watcher on a folder and what came out of it."""
+
+    def __init__(self, state: Path, folder: Path, **options: float) -> None:
+        self.frames: queue.Queue[Frame] = queue.Queue()
+        self.rejected: queue.Queue[tuple[Path, IntakeError]] = queue.Queue()
+        self.seen = SeenFiles(state / "seen.db")
+        self.watcher = FolderWatcher(
+            folder,
+            spec=SPEC,
+            deliver=self.deliver,
+            reject=lambda path, error: self.rejected.put((path, error)),
+            seen=self.seen,
+            settle_s=0.02,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def deliver(self, frame: Frame) -> None:
+        self.frames.put(frame)
+
+    def start(self) -> Watch:
+        self.watcher.start()
+        return self
+
+    def origins(self, count: int) -> list[str]:
+        return [self.frames.get(timeout=WAIT_S).origin for _ in range(count)]
+
+    def quiet(self) -> bool:
+        """Nothing more comes within a moment."""
+        time.sleep(QUIET_S)
+        return self.frames.empty() and self.rejected.empty()
+
+    def close(self) -> None:
+        self.watcher.close()
+        self.seen.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def watch(tmp_path: Path, folder: Path) -> Iterator[Callable[..., Watch]]:
+    made: list[Watch] = []
+
+    def make(**options: float) -> Watch:
+        made.append(Watch(tmp_path, folder, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture(params=["inotify", "polling"])
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to notice. Polling is what is left where inotify_simple is absent."""
+    if request.param == "polling":
+        monkeypatch.setitem(sys.modules, "inotify_simple", None)
+        monkeypatch.setattr(folder_notices.Polling, "rescan_within_s", 0.02)
+    elif not sys.platform.startswith("linux"):
+        pytest.skip("inotify is Linux")
+    return str(request.param)
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + WAIT_S
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_files_are_delivered_however_they_come(watch: Callable[..., Watch], folder: Path, mode: str) -> None:
+    (folder / "before").mkdir()
+    (folder / "before" / "there.png").write_bytes(png(1))
+    w = watch().start()
+    assert w.watcher.mode == mode
+    assert w.origins(1) == ["before/there.png"]
+    (folder / "written.png").write_bytes(png(2))
+    assert w.origins(1) == ["written.png"]
+    (folder.parent / "x").write_bytes(png(3))
+    (folder.parent / "x").rename(folder / "moved.png")
+    assert w.origins(1) == ["moved.png"]
+    (folder / "new" / "deep").mkdir(parents=True)
+    (folder / "new" / "deep" / "sub.png").write_bytes(png(4))
+    assert w.origins(1) == ["new/deep/sub.png"]
+    (folder / "new" / "deep" / "second.png").write_bytes(png(5))
+    assert w.origins(1) == ["new/deep/second.png"]
+    (folder.parent / "tree").mkdir()
+    (folder.parent / "tree" / "in-tree.png").write_bytes(png(6))
+    (folder.parent / "tree").rename(folder / "tree")
+    assert w.origins(1) == ["tree/in-tree.png"]
+    assert w.quiet() and w.watcher.healthy()
+
+
+def test_a_rewritten_file_is_delivered_again_and_a_touched_reader_is_not(
+    watch: Callable[..., Watch], folder: Path, mode: str
+) -> None:
+    path = folder / "a.png"
+    path.write_bytes(png(1))
+    w = watch().start()
+    first = w.frames.get(timeout=WAIT_S)
+    path.read_bytes()
+    with path.open("ab"):
+        pass  # opened to write and closed, with nothing written: a notice, but no other version
+    assert w.quiet()
+    (folder / ".a.png").write_bytes(png(2))
+    (folder / ".a.png").replace(path)
+    assert w.frames.get(timeout=WAIT_S).sample_id != first.sample_id
+
+
+def test_bad_files_are_rejected_once_and_good_ones_go_on(watch: Callable[..., Watch], folder: Path, mode: str) -> None:
+    old = (time.time() - 1000,) * 2
+    for name, content in (("empty", b""), ("text.png", b"hello"), ("half.png", png(1)[:-60]), ("good.png", png(2))):
+        (folder / name).write_bytes(content)
+        os.utime(folder / name, old)
+    os.mkfifo(folder / "fifo")
+    (folder / "dangling").symlink_to("nowhere")
+    (folder / "folder-link").symlink_to(folder)
+    w = watch().start()
+    assert w.origins(1) == ["good.png"]
+    rejected = {path.name: error.code for path, error in (w.rejected.get(timeout=WAIT_S) for _ in range(6))}
+    assert rejected == {
+        "empty": "empty",
+        "text.png": "not_an_image",
+        "half.png": "truncated",
+        "fifo": "unreadable",
+        "dangling": "vanished",
+        "folder-link": "unreadable",
+    }
+    assert w.quiet() and w.watcher.healthy()
+
+
+def test_what_is_still_on_its_way_is_left_alone(watch: Callable[..., Watch], folder: Path, mode: str) -> None:
+    w = watch().start()
+    (folder / ".hidden").mkdir()
+    for name in (".a.png", "b.png.tmp", "c.PART", ".hidden/d.png"):
+        (folder / name).write_bytes(png(1))
+    (folder / "b.png.tmp").rename(folder / "b.png")
+    assert w.origins(1) == ["b.png"]
+    assert w.quiet()
+
+
+def test_a_file_written_slowly_is_delivered_when_it_is_whole(
+    watch: Callable[..., Watch], folder: Path, mode: str
+) -> None:
+    content = png(3)
+    w = watch(retries=40, rescan_s=0.02).start()
+    with (folder / "slow.png").open("wb", buffering=0) as file:
+        for piece in (content[:5], content[5:60], content[60:-60], content[-60:]):
+            time.sleep(0.03)
+            file.write(piece)
+    assert w.frames.get(timeout=WAIT_S).sample_id == hashlib.sha256(content).hexdigest()
+    assert w.quiet()
+
+
+def test_a_file_that_never_becomes_whole_is_rejected_after_its_retries(
+    watch: Callable[..., Watch], folder: Path, mode: str
+) -> None:
+    w = watch(retries=2).start()
+    (folder / "half.png").write_bytes(png(1)[:-60])
+    path, error = w.rejected.get(timeout=WAIT_S)
+    assert (path, error.code) == (folder / "half.png", "truncated")
+    assert w.quiet()
+    (folder / "half.png").write_bytes(png(1))
+    assert w.origins(1) == ["half.png"]
+
+
+def test_nothing_is_seen_twice_across_restarts(watch: Callable[..., Watch], folder: Path) -> None:
+    for n in range(5):
+        (folder / f"{n}.png").write_bytes(png(n))
+    first = watch().start()
+    first.origins(5)
+    first.close()
+    (folder / "later.png").write_bytes(png(9))
+    second = watch().start()
+    assert second.origins(1) == ["later.png"]
+    assert second.quiet()
+
+
+def test_they_come_in_the_order_of_time_then_name(watch: Callable[..., Watch], folder: Path) -> None:
+    for name, mtime in (("c", 300), ("b", 100), ("d", 100), ("a", 200)):
+        (folder / name).write_bytes(png(1))
+        os.utime(folder / name, (mtime, mtime))
+    assert watch().start().origins(4) == ["b", "d", "a", "c"]
+
+
+def test_a_slow_receiver_holds_the_watcher_up_and_loses_nothing(watch: Callable[..., Watch], folder: Path) -> None:
+    w = watch()
+    gate = threading.Semaphore(0)
+
+    def slow(frame: Frame) -> None:
+        gate.acquire()
+        w.frames.put(frame)
+
+    w.watcher._deliver = slow
+    w.start()
+    for n in range(50):
+        (folder / f"{n:02}.png").write_bytes(png(n))
+    assert w.frames.empty()
+    for _ in range(50):
+        gate.release()
+    assert sorted(w.origins(50)) == [f"{n:02}.png" for n in range(50)]
+
+
+def test_after_an_overflow_everything_is_found(
+    watch: Callable[..., Watch], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's queue overflows while the receiver blocks; a scan at once finds what was not told."""
+    pytest.importorskip("inotify_simple")
+    told = folder_notices.Inotify.wait
+
+    def lossy(self: folder_notices.Inotify, timeout_s: float) -> folder_notices.Notices:
+        notices = told(self, timeout_s)
+        return folder_notices.Notices(look_again=bool(notices.files))
+
+    monkeypatch.setattr(folder_notices.Inotify, "wait", lossy)
+    w = watch(rescan_s=3600).start()
+    (folder / "a.png").write_bytes(png(1))
+    assert w.origins(1) == ["a.png"]
+
+
+def test_lost_notices_are_made_up_for_by_the_rescan(
+    watch: Callable[..., Watch], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("inotify_simple")
+    monkeypatch.setattr(folder_notices.Inotify, "watch", lambda self, folder: None)
+    w = watch(rescan_s=0.05).start()
+    (folder / "a.png").write_bytes(png(1))
+    assert w.origins(1) == ["a.png"]
+
+
+def test_out_of_watches_it_goes_over_to_polling(
+    watch: Callable[..., Watch], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("inotify_simple")
+    (folder / "sub").mkdir()
+    real = folder_notices.Inotify.watch
+
+    def limited(self: folder_notices.Inotify, path: str) -> None:
+        if path != str(folder):
+            raise OSError(28, "No space left on device")
+        real(self, path)
+
+    monkeypatch.setattr(folder_notices.Inotify, "watch", limited)
+    monkeypatch.setattr(folder_notices.Polling, "rescan_within_s", 0.02)
+    w = watch().start()
+    assert until(lambda: w.watcher.mode == "polling")
+    (folder / "sub" / "a.png").write_bytes(png(1))
+    assert w.origins(1) == ["sub/a.png"]
+
+
+@pytest.mark.parametrize("loss", ["removed", "moved", "late"])
+def test_a_folder_that_vanishes_and_returns(
+    watch: Callable[..., Watch], folder: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    monkeypatch.setattr(watcher, "UNREADABLE_RETRY_S", 0.02)
+    w = watch()
+    if loss == "late":
+        folder.rmdir()
+        w.start()
+    else:
+        w.start()
+        assert until(w.watcher.healthy)
+        if loss == "removed":
+            folder.rmdir()
+        else:
+            folder.rename(folder.parent / "elsewhere")
+    assert until(lambda: not w.watcher.healthy())
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png(1))
+    assert w.origins(1) == ["a.png"]
+    assert until(w.watcher.healthy)
+    (folder / "b.png").write_bytes(png(2))
+    assert w.origins(1) == ["b.png"]
+
+
+def test_what_was_removed_is_forgotten_but_not_because_the_folder_is_empty(
+    watch: Callable[..., Watch], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "PRUNE_EVERY_S", 0.02)
+    monkeypatch.setattr(watcher, "FLUSH_EVERY_S", 0.02)
+    stamps = {}
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(png(1))
+        status = (folder / name).stat()
+        stamps[name] = (folder / name, status.st_size, status.st_mtime_ns, status.st_ino)
+    w = watch(rescan_s=0.02).start()
+    w.origins(2)
+    (folder / "a.png").unlink()
+    assert until(lambda: not w.seen.contains(*stamps["a.png"]))
+    (folder / "b.png").unlink()
+    assert w.quiet()
+    assert w.seen.contains(*stamps["b.png"])  # an empty folder may be a share that is not mounted
+
+
+def test_a_name_that_is_no_text_is_delivered_under_a_safe_one(watch: Callable[..., Watch], folder: Path) -> None:
+    (folder / os.fsdecode(b"\xff\n.png")).write_bytes(png(1))
+    (origin,) = watch().start().origins(1)
+    assert origin.isprintable() and origin.endswith(".png")
+
+
+def test_close_is_quick_and_stops(watch: Callable[..., Watch], folder: Path) -> None:
+    w = watch().start()
+    assert until(w.watcher.healthy)
+    w.close()
+    assert not w.watcher.healthy() and not w.watcher._thread.is_alive()
+    (folder / "a.png").write_bytes(png(1))
+    assert w.quiet()
+
+
+def test_two_thousand_files_at_once_all_arrive(watch: Callable[..., Watch], folder: Path) -> None:
+    for n in range(2000):
+        (folder / f"{n:04}.png").write_bytes(png(n))
+    w = watch().start()
+    assert sorted(w.origins(2000)) == [f"{n:04}.png" for n in range(2000)]
