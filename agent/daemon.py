@@ -28,6 +28,7 @@ from agent.adapters.inference import Classifier, Inference, Verdict
 from agent.adapters.intake import Frame, IntakeError, Quarantine
 from agent.adapters.job_folder import JobFolders
 from agent.adapters.journal import open_journal
+from agent.adapters.memory import give_back, one_arena
 from agent.adapters.model_store import ModelStore
 from agent.adapters.mqtt import Denied, Down, Link, LinkEvent, Received, TooLarge, Up
 from agent.adapters.mqtt_session import LinkConfig
@@ -68,6 +69,7 @@ class Daemon:
     """Owns every adapter's lifetime. `run` returns after SIGTERM or SIGINT."""
 
     def __init__(self, config: Config) -> None:
+        one_arena()
         self._config = config
         self._events: queue.SimpleQueue[ev.Event] = queue.SimpleQueue()
         self._stopping = False
@@ -339,6 +341,7 @@ class Daemon:
             self._log.exception("command_failed", command=type(command).__name__)
             for event in self._workshop.failure_of(command, "an unexpected error, see the log"):
                 self.put(event)
+        give_back()
 
     def _start_trainer(self, command: do.StartTrainer) -> None:
         training = self._config.training

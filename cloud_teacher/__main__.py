@@ -123,9 +123,7 @@ def _command(commands: argparse._SubParsersAction[Parser], name: str, what: str,
 
 def _data(parser: Parser) -> None:
     parser.add_argument("--data", choices=("auto", "digits", "cifar10", "folder"), default="auto", help="default: auto")
-    parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="CIFAR-10's files, or folders of categories"
-    )
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="CIFAR-10's files, or folders of categories")
     parser.add_argument("--size", type=int, metavar="PIXELS", help="side of photographs (folder; default 64)")
 
 

@@ -26,7 +26,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from transfer.wire import MAX_MESSAGE_BYTES
 
-HANDSHAKE_S = 10.0
+HANDSHAKE_S = {"5": 4.0, "3.1.1": 10.0}
+"""Some brokers of 3.1.1 do not refuse MQTT 5 but say nothing at all."""
 KEEPALIVE_S = 30
 SESSION_EXPIRY_S = 60
 """Long enough to come back to one's requests, short: until then a killed worker still gets its share of them."""
@@ -131,6 +132,7 @@ class BrokerLink:
 
     def _try(self, protocol: MQTTProtocolVersion) -> str:
         """Empty when connected and subscribed, else why this protocol was refused."""
+        name = "5" if protocol == V5 else "3.1.1"
         outcomes: queue.Queue[str] = queue.Queue(maxsize=1)
         client = self._make(protocol, outcomes)
         try:
@@ -139,14 +141,14 @@ class BrokerLink:
             raise BrokerError(f"cannot reach {self._address}: {error}") from error
         client.loop_start()
         try:
-            outcome = outcomes.get(timeout=HANDSHAKE_S)
+            outcome = outcomes.get(timeout=HANDSHAKE_S[name])
         except queue.Empty:
-            outcome = f"no answer within {HANDSHAKE_S:.0f} s"
+            outcome = f"no answer within {HANDSHAKE_S[name]:.0f} s"
         if outcome:
             client.disconnect()
             client.loop_stop()
             return outcome
-        self._client, self.protocol = client, "5" if protocol == V5 else "3.1.1"
+        self._client, self.protocol = client, name
         return ""
 
     def _open(self, client: paho.Client, protocol: MQTTProtocolVersion) -> None:
@@ -222,8 +224,8 @@ class BrokerLink:
         return self.wait([self.send(topic, payload)], timeout_s=timeout_s)
 
     def send(self, topic: str, payload: bytes) -> paho.MQTTMessageInfo:
-        """Hand over without waiting; paho keeps it over a reconnection."""
-        if self._client is None:
+        """Hand over without waiting. Raises BrokerError while the link is down: paho would queue without bound."""
+        if self._client is None or not self._client.is_connected():
             raise BrokerError(f"not connected to {self._address}")
         return self._client.publish(topic, payload, qos=1)
 

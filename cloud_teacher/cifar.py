@@ -153,6 +153,8 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> np.ndarray[Any, Any]:
-    """What numpy's own function of this name does, for plain arrays only; the state follows and fills it."""
+    """What numpy's own function of this name does, for plain arrays: an empty one, which its state then fills."""
+    if shape != (0,):
+        raise DatasetError(f"a CIFAR-10 batch must hold plain arrays only, but one is made with shape {shape}")
     array: np.ndarray[Any, Any] = np.ndarray(shape, np.dtype(code.decode()))
     return array

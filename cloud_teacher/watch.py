@@ -37,7 +37,7 @@ def watch(address: BrokerAddress, topics: Topics, form: Form, stop: threading.Ev
 
     def show(message: Report) -> None:
         if live is not None:
-            live.update(_table(view))
+            live.update(table(view))
         elif form == "json":
             print(msgspec.json.encode(message).decode(), flush=True)
         else:
@@ -60,14 +60,14 @@ def watch(address: BrokerAddress, topics: Topics, form: Form, stop: threading.Ev
 def _live(view: FleetView) -> Any:
     from rich.live import Live
 
-    return Live(_table(view), refresh_per_second=4)
+    return Live(table(view), refresh_per_second=4)
 
 
-def _table(view: FleetView) -> Table:
+def table(view: FleetView) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*COLUMNS)
+    shown = Table(*COLUMNS)
     for row in view.rows():
-        table.add_row(*(Text(cell) for cell in row))  # as Text: what devices write is no markup
-    return table
+        shown.add_row(*(Text(cell) for cell in row))  # as Text: what devices write is no markup
+    return shown

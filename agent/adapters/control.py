@@ -53,17 +53,17 @@ class Control:
                 return
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(5)
-                connection.sendall(json.dumps(self._handle(_read_line(connection, MAX_REQUEST_BYTES))).encode() + b"\n")
+                connection.sendall(self._handle(_read_line(connection, MAX_REQUEST_BYTES)) + b"\n")
 
-    def _handle(self, line: bytes) -> Answer:
+    def _handle(self, line: bytes) -> bytes:
         try:
             request = json.loads(line)
             if not isinstance(request, dict):
                 raise ValueError("expected an object")
-            return self._answer(request)
+            return json.dumps(self._answer(request)).encode()
         except Exception as error:
             # The caller is a person at a terminal: whatever went wrong is theirs to read, and the door stays open.
-            return {"error": f"{type(error).__name__}: {error}"}
+            return json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
 
 
 def ask(path: Path, request: dict[str, Any], timeout_s: float = 10.0) -> Answer | None:

@@ -11,6 +11,7 @@ from agent.core.state import State
 from transfer.durable import write_atomic
 
 MAX_BYTES = 4 * 1024 * 1024
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class StateFile:
@@ -29,7 +30,7 @@ class StateFile:
                 return _read(path)
             except FileNotFoundError:
                 continue
-            except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            except (OSError, *_UNREADABLE):
                 aside = path.with_suffix(path.suffix + ".corrupt")
                 with contextlib.suppress(OSError):
                     path.replace(aside)
@@ -43,7 +44,7 @@ class StateFile:
                 return _read(path)
             except PermissionError:
                 raise
-            except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            except (OSError, *_UNREADABLE):
                 continue
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -57,9 +58,9 @@ def write(
     if job.quantise != "none":
         model = tflite.write(graph, quantise=job.quantise, description=f"{old.name} + {job.category}")
     files = {
-        bundle.WEIGHTS: safetensors.numpy.save(dict(weights)),
+        bundle.WEIGHTS: _saved(weights),
         bundle.MODEL: model,
-        bundle.STATISTICS: safetensors.numpy.save(statistics.to_arrays()),
+        bundle.STATISTICS: _saved(statistics.to_arrays()),
     }
     if bundle.HOLDOUT in old.files:
         files[bundle.HOLDOUT] = inputs.model.read(bundle.HOLDOUT)
@@ -75,6 +76,12 @@ def write(
     folder = inputs.folder / "candidate"
     shutil.rmtree(folder, ignore_errors=True)
     bundle.save(folder, manifest, files, key=None)
+
+
+def _saved(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """safetensors writes the memory as it lies: an array of another layout would silently be read back scrambled."""
+    data: bytes = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    return data
 
 
 def probes(inputs: Inputs) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,63 @@
+"""Each test gets a fleet of its own; the models are made once a session."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from real_fleet import NEW, Fleet, Models
+
+from cloud_teacher.datasets import Dataset, digits
+from demo.broker import Broker
+from demo.processes import run_with_progress
+from transfer import signing
+
+
+@pytest.fixture(scope="session")
+def data() -> Dataset:
+    return digits()
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache directory that the demo, too, uses in these tests, so that models are made once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Models:
+    home = tmp_path_factory.mktemp("models")
+    key = home / "cloud.key"
+    signing.generate(key)
+    common = ["--data", "digits", "--cache", str(cache), "--json-progress"]
+    trained, student, teacher = home / "trained", home / "student", home / "teacher"
+    quiet: Callable[..., None] = lambda *_: None  # noqa: E731
+    run_with_progress("cloud_teacher", ["teacher", "train", *common, "--out", str(trained)], quiet, home / "train.log")
+    arguments = ["teacher", "compress", *common, "--teacher", str(trained), "--unknown", NEW, "--key", str(key)]
+    arguments += ["--out", str(student), "--as-teacher-bundle", str(teacher)]
+    run_with_progress("cloud_teacher", arguments, quiet, home / "compress.log")
+    return Models(student, teacher, key)
+
+
+@pytest.fixture
+def make_fleet(tmp_path: Path, models: Models, data: Dataset) -> Iterator[Callable[..., Fleet]]:
+    made: list[Fleet] = []
+
+    def make(broker: Broker, *, agent_port: int | None = None, **overrides: dict[str, Any]) -> Fleet:
+        scene = tmp_path / "scene"
+        scene.mkdir()
+        key = scene / "operator.key"
+        signing.generate(key)
+        fleet = Fleet(scene, models, data, broker.port, agent_port or broker.port, key, overrides)
+        made.append(fleet)
+        return fleet
+
+    yield make
+    for fleet in made:
+        fleet.close()
