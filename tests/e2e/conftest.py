@@ -46,15 +46,23 @@ def models(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Models:
 
 
 @pytest.fixture
-def make_fleet(tmp_path: Path, models: Models, data: Dataset) -> Iterator[Callable[..., Fleet]]:
+def make_fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Fleet]]:
     made: list[Fleet] = []
 
-    def make(broker: Broker, *, agent_port: int | None = None, **overrides: dict[str, Any]) -> Fleet:
+    def make(
+        broker: Broker,
+        *,
+        agent_port: int | None = None,
+        of: tuple[Models, Dataset, str] | None = None,
+        **overrides: dict[str, Any],
+    ) -> Fleet:
+        if of is None:
+            of = request.getfixturevalue("models"), request.getfixturevalue("data"), NEW
         scene = tmp_path / "scene"
         scene.mkdir()
         key = scene / "operator.key"
         signing.generate(key)
-        fleet = Fleet(scene, models, data, broker.port, agent_port or broker.port, key, overrides)
+        fleet = Fleet(scene, of[0], of[1], broker.port, agent_port or broker.port, key, overrides, of[2])
         made.append(fleet)
         return fleet
 

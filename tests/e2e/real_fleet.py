@@ -48,6 +48,7 @@ class Fleet:
     agent_port: int
     operator_key: Path
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    new: str = NEW
     children: list[Child] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -125,7 +126,7 @@ class Fleet:
                 child.check()
 
     def trigger(self, wanted: int, identity: str = "trigger-1") -> None:
-        arguments = ["fleet", "trigger", "--broker", self.url, "--fleet", TOPICS.fleet, "--category", NEW]
+        arguments = ["fleet", "trigger", "--broker", self.url, "--fleet", TOPICS.fleet, "--category", self.new]
         arguments += ["--samples", str(wanted), "--key", str(self.operator_key), "--id", identity, "--json"]
         run_with_progress("cloud_teacher", arguments, lambda *_: None, self.scene / "trigger.log")
 
@@ -150,8 +151,9 @@ class Fleet:
         )
         return ending
 
-    def keep_feeding(self, label: str = "one") -> None:
+    def keep_feeding(self) -> None:
         """Enough known images for the probation to end."""
+        label = next(label for label in self.data.labels if label != self.new)
         self.drop("later", label, self.images(label, test=True)[:30])
 
     def status(self) -> dict[str, Any]:
@@ -174,19 +176,19 @@ class Fleet:
         self.operator.close()
 
 
-def learn(fleet: Fleet) -> Any:
+def learn(fleet: Fleet, *, noticed: float = 0.5, recognised: float = 0.8) -> Any:
     """Drop new images, trigger, feed on until the round has ended well; the new category is then recognised."""
-    train = fleet.images(NEW, test=False)
-    fleet.await_served(fleet.drop("new", NEW, train))
+    train = fleet.images(fleet.new, test=False)[:200]
+    fleet.await_served(fleet.drop("new", fleet.new, train))
     novel = sum(said.novel for said in fleet.feed.of_stage("new"))
-    assert novel >= 0.5 * len(train), "the new category was not noticed"
+    assert novel >= noticed * len(train), "the new category was not noticed"
     fleet.trigger(int(novel * 0.8))
     fleet.hear(lambda m: isinstance(m, wire.Event) and m.kind == "swapped")
     fleet.keep_feeding()
     ending = fleet.await_end()
     assert ending.state == "SUCCEEDED", ending
-    tested = fleet.drop("tested", NEW, fleet.images(NEW, test=True))
+    tested = fleet.drop("tested", fleet.new, fleet.images(fleet.new, test=True)[:200])
     fleet.await_served(tested)
-    assert accuracy(fleet.feed.of_stage("tested")) >= 0.8
+    assert accuracy(fleet.feed.of_stage("tested")) >= recognised
     assert len(fleet.feed.said) == fleet.feed.dropped_in, "an image was dropped"
     return ending
