@@ -187,7 +187,8 @@ def load(
     """
     document = _read_yaml(path) if path is not None else {}
     chosen = {**_from_environment(environment or {}), **dict(flags or {})}
-    profile = chosen.pop("profile", None) or document.pop("profile", None)
+    in_file = document.pop("profile", None)
+    profile = chosen.pop("profile", in_file)
     layers = [("file", document), ("environment or flag", _nest(chosen))]
     if profile is not None:
         layers.insert(0, (f"profile {profile}", _read_profile(str(profile))))
@@ -252,10 +253,10 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     for dotted, value in flat.items():
         section, _, key = dotted.partition(".")
         content = nested.setdefault(section, {})
-        if key and isinstance(content, dict):
-            content[key] = value
-        else:
+        if not key:
             nested[section] = value  # a section given a value: _merge says what is wrong with that
+        elif isinstance(content, dict):
+            content[key] = value
     return nested
 
 

@@ -8,6 +8,7 @@ not pass here at all: source -> inference -> recorder, each with its thread.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -72,11 +73,11 @@ class Daemon:
         one_arena()
         self._config = config
         self._events: queue.SimpleQueue[ev.Event] = queue.SimpleQueue()
-        self._stopping = False
+        self._stopping = self._draining = False
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="workshop")
         self._log = open_journal(config.log.level, config.log.format)
         self._notifier = Notifier.from_environment()
-        self._seq = 0
+        self._seq = itertools.count(1)
         self._published: tuple[object, ...] = ()
         self._reading = Reading()
         self._progress: Progress | None = None
@@ -186,6 +187,7 @@ class Daemon:
         """No new frame; what was taken in is served and recorded; a trainer leaves its checkpoint."""
         self._log.info("stopping")
         self._notifier.stopping()
+        self._draining = True
         self._source.close()
         self._inference.close()
         self._recorder.close()
@@ -329,7 +331,8 @@ class Daemon:
             self._report_job(command)
         elif isinstance(command, do.ReportEvent):
             self._report_event(command.kind, command.detail)
-        else:
+        elif not self._draining:
+            # What is left undone at the end is owed by the persisted state and done at the next start.
             self._lane.submit(self._in_workshop, command)
 
     def _in_workshop(self, command: do.Command) -> None:
@@ -393,6 +396,13 @@ class Daemon:
         self.put(ev.TrainerEnded(self._now(), job_id, ended.reason, last_line[0][:300]))
 
     def _on_link(self, event: LinkEvent) -> None:
+        try:
+            self._take_link_event(event)
+        except Exception:
+            # A message of somebody else's must not end the link's thread, whatever defect of ours it has found.
+            self._log.exception("link_event_failed", event_type=type(event).__name__)
+
+    def _take_link_event(self, event: LinkEvent) -> None:
         if isinstance(event, Up):
             self._log.info("link_up", protocol=event.protocol)
             self.put(ev.LinkCame(self._now()))
@@ -496,11 +506,10 @@ class Daemon:
         self._publish(self._event(kind, detail), self._topics.event)
 
     def _event(self, kind: str, detail: dict[str, Any]) -> wire.Event:
-        self._seq += 1
         return wire.Event(
             device=self._config.device.name,
             session=self._session,
-            seq=self._seq,
+            seq=next(self._seq),
             at_utc=time.time(),
             kind=kind,
             detail=detail,

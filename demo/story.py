@@ -121,15 +121,27 @@ def _prepared(plan: Plan, see: Audience) -> tuple[Path, Path, SigningKey]:
         see.say(f"training a teacher that knows all {len(plan.dataset.labels)} categories (kept for next time)")
         source = home / "trained"
         run_with_progress(
-            "cloud_teacher", ["teacher", "train", *common, "--out", str(source)], see.progress, home / "train.log"
+            "cloud_teacher", ["teacher", "train", *common, "--out", str(source)], _shown(see), home / "train.log"
         )
     see.say(f"compressing it to a student that is only ever shown {len(plan.dataset.labels) - 1} of them")
     unfinished = home / "unfinished"
     arguments = ["teacher", "compress", *common, *epochs, "--teacher", str(source), "--unknown", plan.new_label]
     arguments += ["--key", str(key_file), "--out", str(unfinished), "--as-teacher-bundle", str(teacher)]
-    run_with_progress("cloud_teacher", arguments, see.progress, home / "compress.log")
+    run_with_progress("cloud_teacher", arguments, _shown(see), home / "compress.log")
     unfinished.rename(student)
     return student, teacher, key
+
+
+def _shown(see: Audience) -> Callable[[str, int, int, str], None]:
+    """Passes progress on; of the last line, which names the file made, only what it says about it."""
+
+    def report(stage: str, done: int, total: int, detail: str) -> None:
+        if stage == "finished":
+            see.say(detail.partition(": ")[2] or detail, kind="good")
+        else:
+            see.progress(stage, done, total, detail)
+
+    return report
 
 
 def _sources() -> str:

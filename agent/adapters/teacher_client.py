@@ -36,10 +36,12 @@ class TeacherClientError(ValueError):
 
 @dataclass
 class _Pending:
-    """One request without a whole answer. `message` is sent anew with the offset that has been reached."""
+    """One request without a whole answer. `message` is sent anew with the offset that has been reached; of a bundle
+    the bytes before `asked_until` are under way."""
 
     message: wire.ActivationRequest | wire.BundleRequest
     target: Path
+    asked_until: int = 0
     assembly: wire.Assembly = field(init=False)
 
     def __post_init__(self) -> None:
@@ -134,10 +136,11 @@ class TeacherClient:
                 before = pending.assembly.next_offset
                 whole = pending.assembly.add(reply)
                 refusal = ""
+                # At the end of what was asked for, not before: two slices that overlap would not fit together.
                 more = (
                     isinstance(pending.message, wire.BundleRequest)
                     and whole is None
-                    and pending.assembly.next_offset // SLICE_BYTES > before // SLICE_BYTES
+                    and before < pending.asked_until <= pending.assembly.next_offset
                 )
         if refusal:
             self._refused(job_id, refusal)
@@ -187,6 +190,7 @@ class TeacherClient:
                 from_offset=pending.assembly.next_offset,
                 expires_utc=self._now_utc() + REQUEST_LIFETIME_S,
             )
+            pending.asked_until = pending.assembly.next_offset + SLICE_BYTES
             self._publish(message, message.request_id)
 
     def _activation_requests(self, job_id: str) -> list[_Pending]:

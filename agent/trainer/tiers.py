@@ -284,6 +284,7 @@ class _Prefix:
                 inner.append(a)
                 shortcut.append(b)
         hook.remove()
+        report("prefix", len(task.images), len(task.images))
         self._inner, self._inner_scale = _quantised(torch.cat(inner))
         self._shortcut, self._shortcut_scale = _quantised(torch.cat(shortcut))
 
