@@ -8,7 +8,6 @@ not pass here at all: source -> inference -> recorder, each with its thread.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import queue
@@ -21,9 +20,8 @@ from typing import Any
 
 import msgspec
 
-from agent.adapters.camera import CameraSource
 from agent.adapters.control import Control
-from agent.adapters.egress import EgressDenied, EgressGate, Ledger
+from agent.adapters.egress import EgressGate, Ledger
 from agent.adapters.inbox import Inbox, OrderRefused
 from agent.adapters.inference import Classifier, Inference, Verdict
 from agent.adapters.intake import Frame, IntakeError, Quarantine
@@ -31,8 +29,7 @@ from agent.adapters.job_folder import JobFolders
 from agent.adapters.journal import open_journal
 from agent.adapters.memory import give_back, one_arena
 from agent.adapters.model_store import ModelStore
-from agent.adapters.mqtt import Denied, Down, Link, LinkEvent, Received, TooLarge, Up
-from agent.adapters.mqtt_session import LinkConfig
+from agent.adapters.mqtt import Denied, Down, LinkEvent, Received, TooLarge, Up
 from agent.adapters.notify import Notifier
 from agent.adapters.outbox import Outbox
 from agent.adapters.prediction_log import PredictionLog
@@ -43,8 +40,9 @@ from agent.adapters.seen import SeenFiles
 from agent.adapters.state_file import StateFile
 from agent.adapters.teacher_client import TeacherClient
 from agent.adapters.trainer_process import Exit, TrainerProcess
-from agent.adapters.watcher import FolderWatcher
-from agent.config import Config, Mqtt
+from agent.announcer import Announcer
+from agent.assembly import make_link, make_source
+from agent.config import Config
 from agent.core import commands as do
 from agent.core import events as ev
 from agent.core.facts import LiveView, Reading
@@ -58,6 +56,8 @@ from transfer import signing, wire
 from transfer.durable import write_atomic
 
 TICK_S = 1.0
+LEDGER_S = 600.0
+"""The egress ledger is written this often, where it has changed: a card does not last for ever."""
 ALIVE_S = 30.0
 """The serving thread must have shown itself within this for the watchdog to be fed."""
 
@@ -74,18 +74,18 @@ class Daemon:
         self._config = config
         self._events: queue.SimpleQueue[ev.Event] = queue.SimpleQueue()
         self._stopping = self._draining = False
+        self._next_tick_at = self._now() + TICK_S
+        self._next_ledger_at = self._now() + LEDGER_S
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="workshop")
         self._log = open_journal(config.log.level, config.log.format)
         self._notifier = Notifier.from_environment()
-        self._seq = itertools.count(1)
-        self._published: tuple[object, ...] = ()
         self._reading = Reading()
         self._progress: Progress | None = None
+        self._saved_ledger = b""
 
         self._home = Home(config.state_dir)
         self._home.take()
         key = self._home.key()
-        self._public_key = signing.public_key_hex(key)
         self._session = self._home.next_session()
         self._models = ModelStore(self._home.folder)
         for repaired in self._models.repair():
@@ -100,14 +100,22 @@ class Daemon:
         self._jobs.remove_all_but(self._state.round.job_id if self._state.round else None)
 
         self._inference = Inference(classifier, self._on_verdict, self._on_frame_error)
+        self._topics = wire.Topics(config.device.prefix, config.device.fleet, config.device.name)
+        self._announcer = Announcer(
+            config,
+            self._topics,
+            self._session,
+            signing.public_key_hex(key),
+            self._log,
+            lambda: (self._state, self._inference.counters()),
+        )
         self._recorder = Recorder(
             PredictionLog(self._home.predictions, max_bytes=int(config.log.predictions_mib * 2**20)),
             self._store,
-            publish=self._publish_prediction,
+            publish=self._announcer.prediction,
             stored=lambda count: self.put(ev.NovelSampleStored(self._now(), count)),
             live=self._on_live,
         )
-        self._topics = wire.Topics(config.device.prefix, config.device.fleet, config.device.name)
         self._inbox = Inbox(self._topics, config.mqtt.operator_keys, now=self._now, now_utc=time.time)
         self._gate = EgressGate(
             config.privacy.mode,
@@ -116,11 +124,12 @@ class Daemon:
             self._load_ledger(),
         )
         self._outbox = Outbox(self._home.outbox, max_bytes=int(config.mqtt.outbox_mib * 2**20))
-        self._link = self._make_link(config.mqtt) if config.mqtt.host else None
+        self._link = make_link(config, self._topics, self._gate, self._outbox, self._announcer, self._on_link)
+        self._announcer.link = self._link
         self._teacher = TeacherClient(
             self._jobs,
             self._topics,
-            self._publish_request,
+            self._announcer.request,
             lambda key: self._link.acknowledged(key) if self._link else None,
             teachers=self._home.teachers,
             trusted=config.model.trusted_keys,
@@ -135,9 +144,17 @@ class Daemon:
         )
         self._resources = Resources(self._home.folder, config.budget.sample_s, self._on_reading)
         self._quarantine = Quarantine(self._home.quarantine)
-        self._source = self._make_source(classifier)
+        self._seen = SeenFiles(self._home.seen)
+        self._source = make_source(
+            config,
+            classifier.manifest.input,
+            self._inference,
+            self._seen,
+            reject=self._on_reject,
+            report=lambda text: self._log.info("camera", what=text),
+        )
         for name, adapter in (("samples", self._store), ("outbox", self._outbox), ("seen", self._seen)):
-            if adapter is not None and adapter.quarantined:
+            if adapter.quarantined:
                 self._log.error("database_quarantined", which=name, moved_to=str(adapter.quarantined))
         for path in self._state_file.quarantined:
             self._log.error("state_quarantined", moved_to=str(path))
@@ -168,20 +185,28 @@ class Daemon:
         )
         try:
             while not self._stopping:
-                self._turn(TICK_S)
+                self._turn()
         finally:
             self._drain(control)
 
-    def _turn(self, wait_s: float) -> None:
-        try:
-            event = self._events.get(timeout=wait_s)
-        except queue.Empty:
-            event = ev.Ticked(self._now())
-            self._publish_status_if_changed()
-            if self._now() - self._inference.last_alive_at < ALIVE_S:
-                self._notifier.watchdog()
-        if event is not _WAKE:
-            self._handle(event)
+    def _turn(self) -> None:
+        """One event, or the tick that is due: by the clock, so a busy scene delays neither deadlines nor watchdog."""
+        with contextlib.suppress(queue.Empty):
+            event = self._events.get(timeout=max(0.0, self._next_tick_at - self._now()))
+            if event is not _WAKE:
+                self._handle(event)
+        if self._now() >= self._next_tick_at:
+            self._next_tick_at = self._now() + TICK_S
+            self._tick()
+
+    def _tick(self) -> None:
+        self._handle(ev.Ticked(self._now()))
+        self._announcer.status_if_changed()
+        if self._now() - self._inference.last_alive_at < ALIVE_S:
+            self._notifier.watchdog()
+        if self._now() >= self._next_ledger_at:
+            self._next_ledger_at = self._now() + LEDGER_S
+            self._save_ledger()
 
     def _drain(self, control: Control) -> None:
         """No new frame; what was taken in is served and recorded; a trainer leaves its checkpoint."""
@@ -200,11 +225,10 @@ class Daemon:
                 continue
             break
         if self._link:
-            self._link.close(self._status(online=False))
+            self._link.close(self._announcer.status(online=False))
         self._resources.close()
         control.close()
-        if self._seen is not None:
-            self._seen.close()
+        self._seen.close()
         self._store.close()
         self._save_ledger()
         self._outbox.close()
@@ -228,7 +252,9 @@ class Daemon:
         if found is None:
             if not self._config.model.bundle:
                 raise DaemonError("there is no model yet: name one with model.bundle")
-            number = self._models.import_bundle(_path(self._config.model.bundle), self._config.model.trusted_keys)
+            number = self._models.import_bundle(
+                Path(self._config.model.bundle).expanduser(), self._config.model.trusted_keys
+            )
             self._models.promote(number)
             found = number, self._models.path(number)
         number = found[0]
@@ -238,62 +264,9 @@ class Daemon:
             number,
             threads=model.threads,
             false_alarm_rate=self._config.novelty.false_alarm_rate,
+            buffer_share=self._config.novelty.buffer_share,
         )
         return number, classifier
-
-    def _make_source(self, classifier: Classifier) -> FolderWatcher | CameraSource:
-        source, spec = self._config.source, classifier.manifest.input
-        self._seen: SeenFiles | None = None
-        if source.kind == "camera":
-            return CameraSource(
-                source.camera,
-                spec=spec,
-                deliver=self._inference.offer,
-                report=lambda text: self._log.info("camera", what=text),
-                fps=source.fps,
-                realtime=True,
-            )
-        self._seen = SeenFiles(self._home.seen)
-        return FolderWatcher(
-            _path(source.folder),
-            spec=spec,
-            deliver=self._inference.submit,
-            reject=self._on_reject,
-            seen=self._seen,
-            rescan_s=source.rescan_s,
-            max_bytes=int(source.max_file_mib * 2**20),
-            max_pixels=int(source.max_megapixels * 1e6),
-        )
-
-    def _make_link(self, mqtt: Mqtt) -> Link:
-        password = None
-        if mqtt.password_file:
-            try:
-                password = _path(mqtt.password_file).read_text(encoding="utf-8").splitlines()[0]
-            except (OSError, UnicodeDecodeError, IndexError) as error:
-                raise DaemonError(f"mqtt.password_file: {mqtt.password_file}: {error}") from None
-        device = self._config.device
-        return Link(
-            LinkConfig(
-                host=mqtt.host,
-                port=mqtt.port,
-                username=mqtt.username or None,
-                password=password,
-                tls=mqtt.tls,
-                ca_file=mqtt.ca_file or None,
-                cert_file=mqtt.cert_file or None,
-                key_file=mqtt.key_file or None,
-                client_id=f"{device.prefix}-{device.fleet}-{device.name}",
-                keepalive_s=mqtt.keepalive_s,
-                max_message_bytes=mqtt.max_message_bytes,
-            ),
-            self._topics,
-            self._gate,
-            self._outbox,
-            will=self._status(online=False),
-            current_status=lambda: self._status(online=True),
-            on_event=self._on_link,
-        )
 
     # ------------------------------------------------------------------------------------------------ the loop's heart
 
@@ -309,7 +282,7 @@ class Daemon:
         for command in commands:
             self._execute(command)
         if commands or self._state.phase is not before.phase:
-            self._publish_status_if_changed()
+            self._announcer.status_if_changed()
 
     def _persist(self) -> None:
         try:
@@ -328,9 +301,9 @@ class Daemon:
         elif isinstance(command, do.StopTrainer):
             self._trainer.stop()
         elif isinstance(command, do.ReportJob):
-            self._report_job(command)
+            self._announcer.job(command)
         elif isinstance(command, do.ReportEvent):
-            self._report_event(command.kind, command.detail)
+            self._announcer.event(command.kind, command.detail)
         elif not self._draining:
             # What is left undone at the end is owed by the persisted state and done at the next start.
             self._lane.submit(self._in_workshop, command)
@@ -338,7 +311,7 @@ class Daemon:
     def _in_workshop(self, command: do.Command) -> None:
         try:
             for kind, detail in self._workshop.carry_out(command):
-                self._report_event(kind, detail)
+                self._announcer.event(kind, detail)
         except Exception:
             # A defect: the round must not hang on it, and the trace must be seen.
             self._log.exception("command_failed", command=type(command).__name__)
@@ -386,7 +359,9 @@ class Daemon:
         current = self._state.round
         if current is not None and progress.stage == "train":
             self.put(ev.TrainerProgressed(self._now(), current.job_id, progress.done, progress.total))
-        self._publish_live_event("progress", {"stage": progress.stage, "done": progress.done, "total": progress.total})
+        self._announcer.live_event(
+            "progress", {"stage": progress.stage, "done": progress.done, "total": progress.total}
+        )
 
     def _on_exit(self, ended: Exit) -> None:
         current = self._state.round
@@ -424,7 +399,7 @@ class Daemon:
             order = self._inbox.read(message.topic, message.payload)
         except (wire.WireError, OrderRefused) as error:
             self._log.warning("message_refused", topic=message.topic, code=error.code, error=str(error))
-            self._report_event("message_refused", {"topic": message.topic, "code": error.code, "error": str(error)})
+            self._announcer.event("message_refused", {"topic": message.topic, "code": error.code, "error": str(error)})
             return
         except OSError as error:
             self._log.error("answer_not_stored", error=str(error))
@@ -447,105 +422,9 @@ class Daemon:
             }
         return {"error": f"unknown request {action!r}; known are status, rollback, cancel"}
 
-    # ------------------------------------------------------------------------------------------------ what goes out
-
-    def _publish(self, message: wire.AnyMessage, topic: str, **options: Any) -> bool:
-        if self._link is None:
-            return False
-        try:
-            return self._link.publish(message, topic, **options)
-        except EgressDenied as error:
-            self._log.warning("egress_denied", code=error.code, error=str(error))
-            return False
-
-    def _publish_request(self, message: wire.AnyMessage, key: str) -> bool:
-        return self._publish(message, self._topics.teacher_request, durable_key=key)
-
-    def _publish_prediction(self, frame: Frame, verdict: Verdict, at_utc: float) -> None:
-        if self._config.privacy.share_predictions:
-            message = wire.Prediction(
-                device=self._config.device.name,
-                sample_id=frame.sample_id,
-                origin=frame.origin[:1000],
-                at_utc=at_utc,
-                label=verdict.label,
-                confidence=verdict.confidence,
-                novelty=verdict.novelty,
-                novel=verdict.novel,
-                generation=verdict.generation,
-            )
-            self._publish(message, self._topics.prediction)
-
-    def _report_job(self, report: do.ReportJob) -> None:
-        self._log.info("job", state=report.state, category=report.category, detail=report.detail)
-        scores = report.scores
-        message = wire.JobUpdate(
-            device=self._config.device.name,
-            session=self._session,
-            at_utc=time.time(),
-            trigger_id=report.trigger_id,
-            category=report.category,
-            state=report.state,
-            detail=report.detail[:1000],
-            old_before=scores.old_before if scores else None,
-            old_after=scores.old_after if scores else None,
-            new_before=scores.new_before if scores else None,
-            new_after=scores.new_after if scores else None,
-            generation=report.generation,
-        )
-        key = f"job:{report.trigger_id}:{report.state}:{report.detail[:40]}"
-        self._publish(message, self._topics.job, durable_key=key, until="puback", critical=True)
-
-    def _report_event(self, kind: str, detail: dict[str, Any]) -> None:
-        self._log.info("event", kind=kind, **{f"_{k}" if k in ("kind", "event") else k: v for k, v in detail.items()})
-        message = self._event(kind, detail)
-        self._publish(message, self._topics.event, durable_key=f"event:{self._session}:{message.seq}", until="puback")
-
-    def _publish_live_event(self, kind: str, detail: dict[str, Any]) -> None:
-        """Worth seeing now, worth nothing later."""
-        self._publish(self._event(kind, detail), self._topics.event)
-
-    def _event(self, kind: str, detail: dict[str, Any]) -> wire.Event:
-        return wire.Event(
-            device=self._config.device.name,
-            session=self._session,
-            seq=next(self._seq),
-            at_utc=time.time(),
-            kind=kind,
-            detail=detail,
-        )
-
-    def _publish_status_if_changed(self) -> None:
-        status = self._status(online=True)
-        shown = (status.phase, status.reason, status.generation, status.collected)
-        if shown != self._published and self._publish(status, self._topics.status, retain=True):
-            self._published = shown
-
-    def _status(self, *, online: bool) -> wire.Status:
-        state, served = self._state, self._inference.counters()
-        return wire.Status(
-            device=self._config.device.name,
-            session=self._session,
-            online=online,
-            at_utc=time.time(),
-            phase=state.phase.value,
-            reason=state.reason[:1000],
-            generation=state.models.active,
-            previous=state.models.previous,
-            labels=state.models.labels,
-            category=state.round.wish.category if state.round else "",
-            collected=state.novel_count,
-            wanted=state.round.wish.samples_wanted if state.round else 0,
-            frames=served.frames,
-            dropped_frames=served.dropped,
-            novel_frames=served.novel,
-            privacy=self._config.privacy.mode,
-            public_key=self._public_key,
-        )
-
     def describe(self) -> dict[str, Any]:
         """Everything `understudy agent status` shows."""
-        status: dict[str, Any] = msgspec.to_builtins(self._status(online=True))
+        status: dict[str, Any] = msgspec.to_builtins(self._announcer.status(online=True))
         status.pop("type", None)
         status["link"] = (self._link.protocol or "down") if self._link else "none configured"
         status["connected"] = self._state.link is LinkState.UP
@@ -571,8 +450,11 @@ class Daemon:
             return Ledger()
 
     def _save_ledger(self) -> None:
-        with contextlib.suppress(OSError):
-            write_atomic(self._home.ledger, json.dumps(self._gate.ledger.snapshot()).encode())
+        snapshot = json.dumps(self._gate.ledger.snapshot()).encode()
+        if snapshot != self._saved_ledger:
+            with contextlib.suppress(OSError):
+                write_atomic(self._home.ledger, snapshot)
+                self._saved_ledger = snapshot
 
 
 _WAKE = ev.Ticked(-1.0)
@@ -582,7 +464,3 @@ _WAKE = ev.Ticked(-1.0)
 def _durable(state: State) -> State:
     """`state` without what is measured anew after a restart: not worth a write to the card."""
     return replace(state, novel_count=0, reason="", link=LinkState.DOWN)
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()

@@ -64,11 +64,15 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a job ended. `refused` are samples judged not to be of the category: neither trained on nor tested with."""
+    """How a job ended. `refused` are samples judged not to be of the category: neither trained on nor tested with.
+
+    `tier` is the one that was used: `head` where torch cannot be imported, whatever was asked for.
+    """
 
     schema: Literal[1] = 1
     ok: bool
     reason: str = ""
+    tier: Tier = "head"
     refused: tuple[str, ...] = ()
     seconds: float = 0.0
     stages: dict[str, float] = {}

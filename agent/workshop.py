@@ -102,7 +102,7 @@ class Workshop:
             return []
         active = self._models.active()
         assert active is not None
-        samples = self._screened(self._store.select(command.samples_wanted * SAMPLES_PER_WISH), active[0])
+        samples = self._screened(self._store.select(command.samples_wanted * SAMPLES_PER_WISH, by="score"), active[0])
         training = self._config.training
         if len(samples) < training.min_samples:
             why = f"{len(samples)} samples are still novel to the active model; {training.min_samples} are needed"
@@ -131,9 +131,9 @@ class Workshop:
         return []
 
     def _screened(self, samples: list[Sample], generation: int) -> list[Sample]:
-        """Those that the active model still finds novel, with its own features; the buffer may be older than it."""
+        """Those the active model still finds novel enough, with its own features; the buffer may be older than it."""
         classifier = self._classifier(generation)
-        return [_with_feature(sample, verdict) for sample, verdict in _verdicts(classifier, samples) if verdict.novel]
+        return [_with_feature(sample, verdict) for sample, verdict in _verdicts(classifier, samples) if verdict.kept]
 
     def _classifier(self, generation: int) -> Classifier:
         return Classifier(
@@ -141,6 +141,7 @@ class Workshop:
             generation,
             threads=self._config.model.threads,
             false_alarm_rate=self._config.novelty.false_alarm_rate,
+            buffer_share=self._config.novelty.buffer_share,
         )
 
     def _ask(self, command: do.AskTeacher) -> list[Report]:
@@ -181,7 +182,12 @@ class Workshop:
             self._put(ev.CandidateUnusable(self._now(), command.job_id, str(error)))
             return []
         self._put(ev.CandidateJudged(self._now(), command.job_id, generation, scores))
-        detail = {**msgspec.to_builtins(scores), "trainer_s": round(result.seconds, 2), "refused": len(refused)}
+        detail = {
+            **msgspec.to_builtins(scores),
+            "trainer_s": round(result.seconds, 2),
+            "refused": len(refused),
+            "tier": result.tier,
+        }
         return [("judged", detail)]
 
     def _promote(self, command: do.Promote) -> list[Report]:
@@ -259,7 +265,7 @@ class Workshop:
         known = [
             sample.sample_id
             for sample, verdict in _verdicts(classifier, self._store.select(MAX_RESCREENED))
-            if not verdict.novel
+            if not verdict.kept
         ]
         self._store.remove(known)
 

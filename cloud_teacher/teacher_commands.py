@@ -102,7 +102,8 @@ def default_student(dataset: Dataset, teacher: NetSpec) -> tuple[int, Schedule]:
         return 1, Schedule(epochs=12, batch_size=64, learning_rate=0.1)
     if dataset.name == "cifar10":
         return min(3, deepest), Schedule(epochs=8, batch_size=128, learning_rate=0.1)
-    return min(2, deepest), Schedule(epochs=30, batch_size=32, learning_rate=0.05)
+    epochs = min(40, max(8, 40_000 // len(dataset.train_images)))
+    return min(2, deepest), Schedule(epochs, batch_size=32, learning_rate=0.05)
 
 
 def _prepare(arguments: argparse.Namespace) -> tuple[Report, SigningKey | None, Path]:

@@ -210,4 +210,6 @@ def default_plan(dataset: Dataset) -> tuple[NetSpec, Schedule]:
         return resnet_cifar(14, classes, stem_stride=2), Schedule(epochs=14, batch_size=64, learning_rate=0.1)
     if dataset.name == "cifar10":
         return resnet_cifar(20, classes), Schedule(epochs=30, batch_size=128, learning_rate=0.2)
-    return resnet_cifar(20, classes, stem_stride=2), Schedule(epochs=40, batch_size=32, learning_rate=0.1)
+    # A few minutes' worth: many passes over a thousand photographs, few over a hundred thousand.
+    epochs = min(70, max(10, 84_000 // len(dataset.train_images)))
+    return resnet_cifar(20, classes, stem_stride=2), Schedule(epochs, batch_size=32, learning_rate=0.1)

@@ -22,6 +22,7 @@ class Said:
     origin: str
     label: str
     novel: bool
+    kept: bool
     generation: int
 
 
@@ -54,7 +55,7 @@ class Feed:
         new = []
         for line in self._new_lines():
             told = json.loads(line)
-            said = Said(told["origin"], told["label"], told["novel"], told["generation"])
+            said = Said(told["origin"], told["label"], told["novel"], told["kept"], told["generation"])
             self.said[said.origin] = said
             new.append(said)
         return new

@@ -32,27 +32,41 @@ class InferenceError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the model of `generation` says about one frame. `feature` is float32 [d]."""
+    """What the model of `generation` says about one frame. `feature` is float32 [d].
+
+    `novel`: rarer than the false alarm rate among known images. `kept`: novel enough to be buffered; single scores are
+    weak where categories are close, so more is kept than is flagged, and a round judges the samples as a group.
+    """
 
     generation: int
     label: str
     confidence: float
     novelty: float
     novel: bool
+    kept: bool
     feature: npt.NDArray[np.float32]
 
 
 class Classifier:
     """One generation, loaded. Used by one thread at a time."""
 
-    def __init__(self, bundle: Bundle, generation: int, *, threads: int = 1, false_alarm_rate: float = 0.02) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        generation: int,
+        *,
+        threads: int = 1,
+        false_alarm_rate: float = 0.02,
+        buffer_share: float = 0.05,
+    ) -> None:
         """Raises InferenceError or transfer.bundle.BundleError; a constructed classifier has run once."""
         self.generation = generation
         self.digest = bundle.digest
         self.manifest: Manifest = bundle.manifest
         self._statistics = bundle.statistics()
         try:
-            self._threshold = self._statistics.threshold(false_alarm_rate)
+            self._flagged_above = self._statistics.threshold(false_alarm_rate)
+            self._kept_above = self._statistics.threshold(max(buffer_share, false_alarm_rate))
         except HeadError as error:
             raise InferenceError(f"generation {generation}: {error}") from None
         self._interpreter = _interpreter(bundle.tflite_path, threads)
@@ -84,7 +98,8 @@ class Classifier:
                 label=labels[int(k)],
                 confidence=float(min(1.0, probabilities[i, k])),
                 novelty=float(novelties[i]),
-                novel=bool(novelties[i] > self._threshold),
+                novel=bool(novelties[i] > self._flagged_above),
+                kept=bool(novelties[i] > self._kept_above),
                 feature=features[i].copy(),
             )
             for i, k in enumerate(best)

@@ -1,4 +1,4 @@
-"""What becomes of each verdict: a line in the log, a message, and, where it is novel, a durable sample.
+"""What becomes of each verdict: a line in the log, a message, and, where it may be new, a durable sample.
 
 A thread of its own, so that a slow card never holds up the serving thread until the short queue between them is full.
 """
@@ -21,7 +21,7 @@ BATCH = 32
 
 
 class Recorder:
-    """`publish(frame, verdict)` may do nothing. `stored(count)` follows a durable novel sample with the buffer's size;
+    """`publish(frame, verdict)` may do nothing. `stored(count)` follows a durable sample with the buffer's size;
     `live(view)` says what the present generation has served so far."""
 
     def __init__(
@@ -73,13 +73,13 @@ class Recorder:
         now_utc = self._now_utc()
         stored = 0
         for frame, verdict in items:
-            if verdict.novel:
+            if verdict.kept:
                 stored += self._samples.add(
                     frame.sample_id, frame.image, verdict.feature, verdict.novelty, verdict.label, now_utc
                 )
             self._publish(frame, verdict, now_utc)
             self._count(verdict)
-        # After the store: a line in the log that says "novel" has its sample on disk.
+        # After the store: a line in the log that says "kept" has its sample on disk.
         self._log.append_batch(_line(frame, verdict, now_utc) for frame, verdict in items)
         if stored:
             self._stored(self._samples.count())
@@ -102,5 +102,6 @@ def _line(frame: Frame, verdict: Verdict, now_utc: float) -> dict[str, object]:
         "confidence": round(verdict.confidence, 4),
         "novelty": round(verdict.novelty, 4),
         "novel": verdict.novel,
+        "kept": verdict.kept,
         "generation": verdict.generation,
     }

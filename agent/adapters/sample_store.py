@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ CREATE TABLE IF NOT EXISTS content (
 );
 """
 _COLUMNS = "sample_id, score, label, at_utc, category, reserved_for, png, feature"
+Order = Literal["newest", "oldest", "score"]
+_ORDERS: dict[Order, str] = {"newest": "number DESC", "oldest": "number ASC", "score": "score DESC, number DESC"}
 _ROW_OVERHEAD_BYTES = 300
 _AT_ONCE = 500
 
@@ -102,11 +105,11 @@ class SampleStore:
         except DatabaseUnavailable:
             return 0
 
-    def select(self, limit: int, *, newest: bool = True, category: str | None = None) -> list[Sample]:
-        """At most `limit` samples, the newest (or the oldest) first; `category` as in `count`."""
+    def select(self, limit: int, *, by: Order = "newest", category: str | None = None) -> list[Sample]:
+        """At most `limit` samples: the newest, the oldest or those of the highest score first; `category` as in
+        `count`."""
         where, values = _where(category)
-        order = "DESC" if newest else "ASC"
-        return self._read(f"{where} ORDER BY number {order} LIMIT ?", (*values, max(0, limit)))
+        return self._read(f"{where} ORDER BY {_ORDERS[by]} LIMIT ?", (*values, max(0, limit)))
 
     def get(self, ids: Sequence[str]) -> list[Sample]:
         """The samples of `ids` that are here, in that order."""

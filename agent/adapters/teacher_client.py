@@ -129,6 +129,8 @@ class TeacherClient:
             if pending is None:
                 return
             self.received_bytes += len(payload)
+            if isinstance(reply, wire.Refusal) and reply.retry_after_s is not None:
+                return  # busy: the question stays open, and the core asks again in its time
             if isinstance(reply, wire.Refusal):
                 self._acknowledged(reply.request_id)
                 refusal, whole, more = f"{reply.code}: {reply.message}", None, False

@@ -7,6 +7,7 @@ Exit status: 0 the result is written (it may say that the job failed), 75 stoppe
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import fcntl
 import os
 import signal
@@ -78,39 +79,58 @@ def run(folder: Path) -> Result:
     Result with ok false; a broken folder raises."""
     began_s = time.monotonic()
     stages: dict[str, float] = {}
-    inputs = read(folder)
-    job = inputs.job
-    if job.tier != "head":
-        import torch
 
-        torch.set_num_threads(job.threads)
-    stages["load"] = time.monotonic() - began_s
+    def finish(stage: str) -> None:
+        stages[stage] = round(time.monotonic() - began_s - sum(stages.values()), 3)
+
+    inputs = read(folder)
+    if inputs.job.tier != "head" and not _torch(inputs.job.threads):
+        print("torch cannot be imported here: learning by the head tier", file=sys.stderr)
+        inputs = dataclasses.replace(inputs, job=msgspec.structs.replace(inputs.job, tier="head"))
+    job = inputs.job
+    finish("load")
     taught = None
     if job.tier == "transfer":
         taught = teacher.from_answers(inputs) or teacher.at_home(inputs, lambda i, n: report("ask", i, n))
-        stages["ask"] = time.monotonic() - began_s - sum(stages.values())
+        finish("ask")
     chosen = _choose(inputs, taught)
     refused = tuple(s for s, keep in zip(job.sample_ids, chosen, strict=True) if not keep)
     count = int((chosen & inputs.train).sum())
+    reason = ""
     if count < MIN_CHOSEN:
         reason = f"only {count} of {len(job.sample_ids)} samples are of {job.category!r}; {MIN_CHOSEN} are needed"
-        return Result(ok=False, reason=reason, refused=refused, seconds=time.monotonic() - began_s, stages=stages)
-    try:
-        if job.tier == "head":
-            report("head", 0, 1)
-            head_tier.learn(inputs, chosen & inputs.train)
-            report("head", 1, 1)
-        else:
-            from agent.trainer import tiers
+    else:
+        try:
+            _learn(inputs, chosen, taught)
+        except MismatchError as error:
+            reason = str(error)
+    finish("learn")
+    seconds = round(time.monotonic() - began_s, 3)
+    return Result(ok=not reason, reason=reason, tier=job.tier, refused=refused, seconds=seconds, stages=stages)
 
-            try:
-                tiers.learn(inputs, chosen, taught, report, lambda: _stop)
-            except tiers.Stopped:
-                raise _Stopped from None
-    except MismatchError as error:
-        return Result(ok=False, reason=str(error), refused=refused, seconds=time.monotonic() - began_s, stages=stages)
-    stages["learn"] = time.monotonic() - began_s - sum(stages.values())
-    return Result(ok=True, refused=refused, seconds=time.monotonic() - began_s, stages=stages)
+
+def _learn(inputs: Inputs, chosen: npt.NDArray[np.bool_], taught: teacher.Taught | None) -> None:
+    if inputs.job.tier == "head":
+        report("head", 0, 1)
+        head_tier.learn(inputs, chosen & inputs.train)
+        report("head", 1, 1)
+        return
+    from agent.trainer import tiers
+
+    try:
+        tiers.learn(inputs, chosen, taught, report, lambda: _stop)
+    except tiers.Stopped:
+        raise _Stopped from None
+
+
+def _torch(threads: int) -> bool:
+    """Whether there is a torch; a broken one that kills the process is the daemon's to notice."""
+    try:
+        import torch
+    except ImportError:
+        return False
+    torch.set_num_threads(threads)
+    return True
 
 
 def _choose(inputs: Inputs, taught: teacher.Taught | None) -> npt.NDArray[np.bool_]:

@@ -125,10 +125,8 @@ def a_trigger(**changes: Any) -> wire.Trigger:
 
 
 def test_every_message_type_is_tested_here() -> None:
-    def leaves(kind: type[wire.Message]) -> set[type[wire.Message]]:
-        return {kind} if not kind.__subclasses__() else set().union(*map(leaves, kind.__subclasses__()))
-
-    assert leaves(wire.Message) == set(MESSAGES)
+    defined = {item for item in vars(wire).values() if isinstance(item, type) and issubclass(item, wire.Message)}
+    assert defined - {wire.Message} == set(MESSAGES)
 
 
 @settings(deadline=None)
@@ -282,7 +280,7 @@ def test_replies_and_requests_are_told_apart(limit: int) -> None:
     assert [wire.decode_request(wire.encode(m), limit_bytes=limit) for m in (ask, images)] == [ask, images]
     for decode, stranger in ((wire.decode_reply, ask), (wire.decode_request, chunk)):
         with pytest.raises(WireError) as caught:
-            decode(wire.encode(stranger))  # type: ignore[operator]
+            decode(wire.encode(stranger))
         assert caught.value.code == "unexpected_type"
 
 

@@ -50,7 +50,7 @@ def test_select_is_by_arrival(tmp_path: Path) -> None:
     for n in (5, 2, 9):
         add(store, n)
     assert ids(store.select(2)) == ["id9", "id2"]
-    assert ids(store.select(10, newest=False)) == ["id5", "id2", "id9"]
+    assert ids(store.select(10, by="oldest")) == ["id5", "id2", "id9"]
     assert store.select(0) == []
 
 
@@ -88,7 +88,7 @@ def test_the_oldest_of_the_commonest_label_makes_room(tmp_path: Path) -> None:
     add(store, 0, "rare")
     for n in range(1, 20):
         add(store, n, "common")
-    kept = store.select(99, newest=False)
+    kept = store.select(99, by="oldest")
     assert kept[0].sample_id == "id0"
     assert ids(kept[1:]) == [f"id{n}" for n in range(20 - len(kept) + 1, 20)]
 

@@ -1,0 +1,157 @@
+"""Every verdict is counted and logged, a novel one is durable before it is announced."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_world import frame, images
+
+from agent.adapters.inference import Verdict
+from agent.adapters.intake import Frame
+from agent.adapters.prediction_log import PredictionLog
+from agent.adapters.recorder import WAITING_VERDICTS, Recorder
+from agent.adapters.sample_store import SampleStore
+from agent.core.facts import LiveView
+
+KNOWN = Verdict(1, "teal", 0.75, 3.25, False, False, np.ones(8, np.float32))
+NOVEL = replace(KNOWN, label="plum", confidence=0.25, novelty=99.5, novel=True, kept=True)
+
+
+class Recording:
+    """A recorder on real files, and what it said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "predictions.jsonl"
+        self.store = SampleStore(folder / "samples.db")
+        self.said: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self.before_publish: Callable[[], object] = lambda: None
+        self.recorder = Recorder(
+            PredictionLog(self.log),
+            self.store,
+            publish=self._publish,
+            stored=lambda count: self.said.put(("stored", count)),
+            live=lambda view: self.said.put(("live", view)),
+            now_utc=lambda: 1234.5678,
+        )
+
+    def _publish(self, frame: Frame, verdict: Verdict, at_utc: float) -> None:
+        self.before_publish()
+        self.said.put(("published", (frame.origin, verdict.label, at_utc)))
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def all_said(self, kind: str) -> list[Any]:
+        return [what for said, what in list(self.said.queue) if said == kind]
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    return Recording(tmp_path)
+
+
+def test_a_verdict_becomes_a_line_and_a_message(recording: Recording) -> None:
+    recording.recorder.start()
+    picture = frame(images("teal", 1)[0], "in/a.png")
+    recording.recorder.take(picture, KNOWN)
+    recording.recorder.close()
+    assert recording.lines() == [
+        {
+            "at_utc": 1234.568,
+            "origin": "in/a.png",
+            "sample_id": picture.sample_id,
+            "label": "teal",
+            "confidence": 0.75,
+            "novelty": 3.25,
+            "novel": False,
+            "generation": 1,
+        }
+    ]
+    assert recording.all_said("published") == [("in/a.png", "teal", 1234.5678)]
+    assert recording.all_said("stored") == [] and recording.store.count() == 0
+    assert recording.all_said("live") == [LiveView(1, 0, 0.75)]
+
+
+def test_only_a_novel_one_is_kept_with_all_that_a_job_needs(recording: Recording) -> None:
+    recording.recorder.start()
+    picture = frame(images("lime", 1)[0], "b.png")
+    recording.recorder.take(frame(images("teal", 1)[0]), KNOWN)
+    recording.recorder.take(picture, NOVEL)
+    recording.recorder.close()
+    (sample,) = recording.store.select(10)
+    assert (sample.sample_id, sample.label, sample.score, sample.at_utc) == (picture.sample_id, "plum", 99.5, 1234.5678)
+    np.testing.assert_array_equal(sample.image, picture.image)
+    np.testing.assert_array_equal(sample.feature, NOVEL.feature)
+    assert recording.all_said("stored")[-1] == 1
+
+
+def test_the_same_image_again_is_logged_but_not_stored_again(recording: Recording) -> None:
+    recording.recorder.start()
+    picture = frame(images("lime", 1)[0])
+    for _ in range(3):
+        recording.recorder.take(picture, NOVEL)
+    recording.recorder.close()
+    assert len(recording.lines()) == 3 and recording.store.count() == 1
+
+
+def test_the_live_view_is_of_the_present_generation(recording: Recording) -> None:
+    recording.recorder.start()
+    pictures = images("lime", 4)
+    for n, verdict in enumerate([KNOWN, NOVEL, replace(NOVEL, generation=2), replace(KNOWN, generation=2)]):
+        recording.recorder.take(frame(pictures[n]), verdict)
+    recording.recorder.close()
+    assert recording.all_said("live")[-1] == LiveView(2, 1, 0.5)
+
+
+def test_closing_records_what_waits(recording: Recording) -> None:
+    pictures = images("teal", WAITING_VERDICTS - 1)
+    for picture in pictures:
+        recording.recorder.take(frame(picture), KNOWN)
+    recording.recorder.start()
+    recording.recorder.close()
+    assert len(recording.lines()) == len(pictures)
+    assert recording.all_said("live")[-1].frames == len(pictures)
+
+
+def test_who_serves_waits_while_the_card_is_slow(recording: Recording) -> None:
+    go_on = threading.Event()
+    recording.before_publish = lambda: go_on.wait(10)
+    recording.recorder.start()
+    pictures = images("teal", 3 * WAITING_VERDICTS)
+
+    def feed() -> None:
+        for picture in pictures:
+            recording.recorder.take(frame(picture), KNOWN)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    feeder.join(0.2)
+    assert feeder.is_alive()
+    go_on.set()
+    feeder.join(10)
+    recording.recorder.close()
+    assert len(recording.lines()) == len(pictures)
+
+
+def test_a_line_that_says_novel_has_its_sample_on_disk(recording: Recording, tmp_path: Path) -> None:
+    """Whoever reads the log and sees `novel` may look for the sample: it is committed before the line is written."""
+    recording.recorder.start()
+    seen: list[tuple[int, int]] = []
+
+    def look() -> None:
+        lines = recording.log.read_text().splitlines() if recording.log.exists() else []
+        seen.append((len(lines), SampleStore(tmp_path / "samples.db").count()))
+
+    recording.before_publish = look
+    for picture in images("lime", 5):
+        recording.recorder.take(frame(picture), NOVEL)
+    recording.recorder.close()
+    assert len(seen) == 5 and all(stored > lines for lines, stored in seen)

@@ -1,0 +1,273 @@
+"""The judgements, over all the numbers they may be given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.config import Budget, Config, Gate, Privacy, Probation, Training
+from agent.core.facts import LiveView, Reading, Scores
+from agent.core.policy import (
+    MAX_BACKOFF_S,
+    ask_timeout_s,
+    backoff_s,
+    gate_objection,
+    live_objection,
+    needs_teacher,
+    objection,
+    tier_after_crash,
+    tier_for,
+    tier_without_teacher,
+)
+
+CALM = Reading(
+    cpu_percent=5, available_mib=4000, temperature_c=40, battery_percent=90, on_power=False, disk_free_mib=9e3
+)
+GOOD = Scores(0.95, 0.94, 0.0, 0.9, 100, 20)
+
+
+def amounts(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.floats(low, high, allow_nan=False)
+
+
+budgets = st.builds(
+    Budget,
+    max_cpu_percent=amounts(0, 100),
+    min_available_mib=amounts(0, 10_000),
+    max_temperature_c=amounts(0, 150),
+    min_battery_percent=amounts(0, 100),
+    require_power=st.booleans(),
+    min_disk_free_mib=amounts(0, 10_000),
+    margin=amounts(0, 0.9),
+)
+readings = st.builds(
+    Reading,
+    cpu_percent=st.none() | amounts(0, 100),
+    available_mib=st.none() | amounts(0, 20_000),
+    temperature_c=st.none() | amounts(-20, 150),
+    battery_percent=st.none() | amounts(0, 100),
+    on_power=st.none() | st.booleans(),
+    disk_free_mib=st.none() | amounts(0, 20_000),
+)
+
+
+# ------------------------------------------------------------------------------------------------ the budget
+
+
+def test_a_calm_machine_may_train() -> None:
+    assert objection(Budget(), CALM, training=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"available_mib": 100.0}, "available memory 100 MiB is below 330 MiB"),
+        ({"disk_free_mib": 10.0}, "free disk 10 MiB is below 220 MiB"),
+        ({"battery_percent": 43.0}, "battery 43 % is below 44 %"),
+        ({"temperature_c": 70.0}, "temperature 70 °C is above 68 °C"),
+        ({"cpu_percent": 99.0}, "CPU 99 % is above 95 %"),
+    ],
+)
+def test_each_limit_objects_in_words(change: dict[str, Any], says: str) -> None:
+    assert objection(Budget(), replace(CALM, **change), training=False) == says
+
+
+def test_on_the_charger_the_battery_does_not_matter_and_may_be_required() -> None:
+    empty = replace(CALM, battery_percent=1.0)
+    assert objection(Budget(), empty, training=False) != ""
+    assert objection(Budget(), replace(empty, on_power=True), training=False) == ""
+    assert "requires the charger" in objection(Budget(require_power=True), CALM, training=True)
+    assert objection(Budget(require_power=True), replace(CALM, on_power=None), training=False) == ""
+
+
+def test_its_own_load_is_no_reason_to_stop_a_trainer() -> None:
+    assert objection(Budget(), replace(CALM, cpu_percent=100.0), training=True) == ""
+    assert objection(Budget(), replace(CALM, cpu_percent=100.0), training=True, resuming=True) == ""
+
+
+@settings(deadline=None)
+@given(budget=budgets)
+def test_what_cannot_be_measured_is_no_objection(budget: Budget) -> None:
+    for training in (False, True):
+        assert objection(budget, Reading(), training=training) == ""
+
+
+@settings(deadline=None)
+@given(budget=budgets, reading=readings)
+def test_what_may_start_may_go_on_and_what_may_resume_may_too(budget: Budget, reading: Reading) -> None:
+    """Hysteresis has one direction: a round never starts on a reading that would pause it at once."""
+    goes_on = objection(budget, reading, training=True)
+    if goes_on:
+        assert objection(budget, reading, training=False) != ""
+        assert objection(budget, reading, training=True, resuming=True) != ""
+
+
+@settings(deadline=None)
+@given(budget=budgets.filter(lambda b: b.margin > 0.01 and b.min_available_mib > 1 and b.max_temperature_c > 1))
+def test_just_within_a_limit_a_round_goes_on_but_none_begins(budget: Budget) -> None:
+    budget = replace(budget, require_power=False)
+    for reading in (
+        Reading(available_mib=budget.min_available_mib * (1 + budget.margin / 2)),
+        Reading(temperature_c=budget.max_temperature_c * (1 - budget.margin / 2)),
+    ):
+        assert objection(budget, reading, training=True) == ""
+        assert objection(budget, reading, training=False) != ""
+        assert objection(budget, reading, training=True, resuming=True) != ""
+
+
+@settings(deadline=None)
+@given(budget=budgets, reading=readings, training=st.booleans(), resuming=st.booleans(), more=amounts(0, 50))
+def test_a_better_machine_is_never_objected_to_more(
+    budget: Budget, reading: Reading, training: bool, resuming: bool, more: float
+) -> None:
+    def up(value: float | None) -> float | None:
+        return None if value is None else value + more
+
+    def down(value: float | None) -> float | None:
+        return None if value is None else value - more
+
+    better = replace(
+        reading,
+        cpu_percent=down(reading.cpu_percent),
+        available_mib=up(reading.available_mib),
+        temperature_c=down(reading.temperature_c),
+        battery_percent=up(reading.battery_percent),
+        disk_free_mib=up(reading.disk_free_mib),
+    )
+    if not objection(budget, reading, training=training, resuming=resuming):
+        assert objection(budget, better, training=training, resuming=resuming) == ""
+
+
+@settings(deadline=None)
+@given(budget=budgets)
+def test_a_full_battery_is_always_enough(budget: Budget) -> None:
+    full = Reading(battery_percent=100.0, on_power=False)
+    assert objection(replace(budget, require_power=False), full, training=False) == ""
+
+
+# ------------------------------------------------------------------------------------------------ the gate
+
+
+def test_the_gate_lets_a_good_candidate_pass() -> None:
+    assert gate_objection(Gate(), GOOD) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"old_after": 0.9}, "old accuracy fell from 95.0% to 90.0%, more than 2.0% allows"),
+        ({"new_after": 0.5}, "new accuracy 50.0% is below 57.0%"),
+        ({"old_before": None, "old_after": None}, "no held-out images of the old"),
+        ({"new_after": None}, "no held-out images of the new"),
+    ],
+)
+def test_the_gate_objects_in_words(change: dict[str, Any], says: str) -> None:
+    assert says in gate_objection(Gate(), replace(GOOD, **change))
+
+
+def test_one_image_of_fifty_is_two_percent_and_allowed() -> None:
+    assert gate_objection(Gate(), Scores(47 / 50, 46 / 50, 0.0, 0.9, 50, 20)) == ""
+    assert gate_objection(Gate(), Scores(47 / 50, 45 / 50, 0.0, 0.9, 50, 20)) != ""
+
+
+shares = amounts(0, 1)
+gates = st.builds(Gate, max_old_drop=shares, min_new=shares)
+
+
+@settings(deadline=None)
+@given(gate=gates, before=shares, after=shares, new=shares, count=st.integers(1, 10_000), more=shares)
+def test_a_better_candidate_passes_wherever_a_worse_one_does(
+    gate: Gate, before: float, after: float, new: float, count: int, more: float
+) -> None:
+    scores = Scores(before, after, 0.0, new, count, 10)
+    better = replace(scores, old_after=min(1.0, after + more), new_after=min(1.0, new + more))
+    if not gate_objection(gate, scores):
+        assert gate_objection(gate, better) == ""
+
+
+@settings(deadline=None)
+@given(gate=gates, right=st.integers(0, 500), wrong=st.integers(0, 500), count=st.integers(1, 500), new=shares)
+def test_what_passes_has_lost_at_most_the_share_allowed_and_half_an_image(
+    gate: Gate, right: int, wrong: int, count: int, new: float
+) -> None:
+    before, after = min(right, count) / count, min(wrong, count) / count
+    passed = not gate_objection(gate, Scores(before, after, None, new, count, 10))
+    if before - after <= gate.max_old_drop and new >= gate.min_new:
+        assert passed
+    if passed:
+        assert (before - after) * count <= gate.max_old_drop * count + 0.5 + 1e-6 and new >= gate.min_new
+
+
+# ------------------------------------------------------------------------------------------------ probation
+
+
+def test_probation_waits_for_enough_frames_then_judges() -> None:
+    probation = Probation(min_frames=20, max_novel_share=0.6, min_confidence=0.3)
+    assert live_objection(probation, LiveView(19, 19, 0.0)) == ""
+    assert "65% of 20 frames are novel" in live_objection(probation, LiveView(20, 13, 0.9))
+    assert live_objection(probation, LiveView(20, 12, 0.9)) == ""
+    assert "mean confidence 0.20 is below 0.30" in live_objection(probation, LiveView(20, 0, 0.2))
+    assert live_objection(probation, LiveView(20, 0, 0.3)) == ""
+
+
+@settings(deadline=None)
+@given(
+    probation=st.builds(Probation, min_frames=st.integers(1, 100), max_novel_share=shares, min_confidence=shares),
+    frames=st.integers(0, 1000),
+    novel=st.integers(0, 1000),
+    confidence=shares,
+)
+def test_probation_never_fails_and_never_judges_early(
+    probation: Probation, frames: int, novel: int, confidence: float
+) -> None:
+    said = live_objection(probation, LiveView(frames, min(novel, frames), confidence))
+    assert said == "" or frames >= probation.min_frames
+
+
+# ------------------------------------------------------------------------------------------------ waiting
+
+
+@settings(deadline=None)
+@given(first_s=amounts(0, 3600), failures=st.integers(-5, 10_000))
+def test_backoff_grows_and_is_bounded(first_s: float, failures: int) -> None:
+    wait_s, next_s = backoff_s(first_s, failures), backoff_s(first_s, failures + 1)
+    assert 0 <= wait_s <= next_s <= MAX_BACKOFF_S
+    assert first_s == 0 or wait_s >= min(first_s, MAX_BACKOFF_S)
+
+
+def test_backoff_doubles() -> None:
+    assert [backoff_s(30, n) for n in range(1, 5)] == [30, 60, 120, 240]
+    assert backoff_s(30, 50) == MAX_BACKOFF_S
+    assert [ask_timeout_s(Training(teacher_timeout_s=5.0), asks) for asks in (1, 2, 3)] == [5, 10, 20]
+
+
+# ------------------------------------------------------------------------------------------------ tiers
+
+UPLOAD, LOCAL = Privacy(mode="upload", consent_to_upload=True), Privacy()
+
+
+@pytest.mark.parametrize(
+    ("asked", "privacy", "tier", "teacher"),
+    [
+        ("auto", UPLOAD, "transfer", True),
+        ("auto", Privacy(mode="teacher_download"), "transfer", True),
+        ("auto", LOCAL, "sparse", False),
+        ("transfer", LOCAL, "sparse", False),
+        ("sparse", UPLOAD, "sparse", False),
+        ("head", UPLOAD, "head", False),
+        ("head", LOCAL, "head", False),
+    ],
+)
+def test_the_tier_follows_wish_and_privacy(asked: str, privacy: Privacy, tier: str, teacher: bool) -> None:
+    config = Config(training=Training(tier=asked), privacy=privacy)  # type: ignore[arg-type]
+    assert tier_for(config) == tier and needs_teacher(config, tier_for(config)) == teacher
+
+
+def test_tiers_only_fall() -> None:
+    assert [tier_without_teacher(tier) for tier in ("head", "sparse", "transfer")] == ["head", "sparse", "sparse"]
+    assert tier_after_crash("transfer", "illegal_instruction") == "head"
+    assert tier_after_crash("transfer", "killed") == "transfer"

@@ -1,0 +1,223 @@
+"""The trainer as the daemon sees it: a process, a folder, an exit status."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from tiny_world import NEW, OLD, World, images, sample_ids
+
+from agent.job import Progress, Result, read_result
+from agent.trainer.__main__ import MIN_CHOSEN, run
+from transfer import bundle
+
+PICTURES = np.concatenate([images(NEW, 20, seed=4), images("teal", 4, seed=4)])
+EPOCHS = 100
+
+
+def command(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "agent.trainer", str(folder)]
+
+
+@pytest.fixture
+def trainer(root: Path) -> Callable[[Path], subprocess.CompletedProcess[str]]:
+    def train(folder: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command(folder), cwd=root, capture_output=True, text=True, check=False)
+
+    return train
+
+
+@pytest.fixture
+def under_way(root: Path) -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
+    """A trainer that has finished its first epoch and cannot finish its last: nobody reads its progress, and the pipe
+    holds 4096 bytes of it."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command(folder), cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+        started.append(process)
+        assert process.stdout is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        for line in process.stdout:
+            told = msgspec.json.decode(line, type=Progress)
+            if (told.stage, told.done) == ("train", 1):
+                return process
+        raise AssertionError(process.communicate())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def progress(output: str) -> list[tuple[str, int, int]]:
+    told = [msgspec.json.decode(line, type=Progress) for line in output.splitlines()]
+    return [(each.stage, each.done, each.total) for each in told]
+
+
+def result_of(folder: Path) -> Result:
+    result = read_result(folder)
+    assert result is not None
+    return result
+
+
+def candidate_of(folder: Path) -> bundle.Bundle:
+    made = bundle.load(folder / "candidate", trusted=None)
+    assert made.manifest.labels == (*OLD, NEW)
+    return made
+
+
+# ------------------------------------------------------------------------------------------------ every tier
+
+
+def test_head(world: World, tmp_path: Path, trainer: Callable[[Path], subprocess.CompletedProcess[str]]) -> None:
+    job = world.job(tmp_path, PICTURES)
+    ended = trainer(job)
+    assert ended.returncode == 0, ended.stderr
+    assert progress(ended.stdout) == [("head", 0, 1), ("head", 1, 1)]
+    result = result_of(job)
+    assert result.ok and set(sample_ids(PICTURES[20:])) <= set(result.refused)
+    assert set(result.stages) == {"load", "learn"} and result.seconds > 0
+    made = candidate_of(job).digest
+    assert trainer(job).returncode == 0  # finished already: nothing is done again
+    assert result_of(job) == result and candidate_of(job).digest == made
+
+
+def test_transfer_with_the_teachers_answers(
+    world: World, tmp_path: Path, trainer: Callable[[Path], subprocess.CompletedProcess[str]]
+) -> None:
+    job = world.job(tmp_path, PICTURES, tier="transfer")
+    world.answer(job)
+    ended = trainer(job)
+    assert ended.returncode == 0, ended.stderr
+    assert progress(ended.stdout)[-2:] == [("write", 0, 1), ("write", 1, 1)]
+    result = result_of(job)
+    # The teacher knows teal from lime, so its word decides, and it is right about every one.
+    assert result.ok and set(result.refused) == set(sample_ids(PICTURES[20:]))
+    assert set(result.stages) == {"load", "ask", "learn"}
+    candidate_of(job)
+
+
+def test_sparse_killed_after_a_checkpoint_ends_as_if_it_had_not_been(
+    world: World,
+    tmp_path: Path,
+    trainer: Callable[[Path], subprocess.CompletedProcess[str]],
+    under_way: Callable[[Path], subprocess.Popen[bytes]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = world.job(tmp_path / "whole", PICTURES, tier="sparse", epochs=EPOCHS, batch_size=64)
+    uninterrupted = run(whole)  # here, where torch is loaded already
+    assert uninterrupted.ok
+    assert [i for stage, i, _ in progress(capsys.readouterr().out) if stage == "train"] == list(range(EPOCHS + 1))
+
+    killed = world.job(tmp_path / "killed", PICTURES, tier="sparse", epochs=EPOCHS, batch_size=64)
+    process = under_way(killed)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert read_result(killed) is None and not (killed / "candidate").exists()
+
+    again = trainer(killed)
+    assert again.returncode == 0, again.stderr
+    epochs = [i for stage, i, _ in progress(again.stdout) if stage == "train"]
+    assert 1 <= epochs[0] < EPOCHS and epochs == list(range(epochs[0], EPOCHS + 1))
+    assert candidate_of(killed).digest == candidate_of(whole).digest  # every byte of every file
+    assert result_of(killed).ok and result_of(killed).refused == uninterrupted.refused
+
+
+# ------------------------------------------------------------------------------------------------ interruptions
+
+
+def test_one_at_a_time_and_sigterm_leaves_a_checkpoint(
+    world: World,
+    tmp_path: Path,
+    trainer: Callable[[Path], subprocess.CompletedProcess[str]],
+    under_way: Callable[[Path], subprocess.Popen[bytes]],
+) -> None:
+    job = world.job(tmp_path, PICTURES, tier="sparse", epochs=EPOCHS, batch_size=64)
+    process = under_way(job)
+
+    second = trainer(job)
+    assert second.returncode == 76 and second.stdout == ""
+    assert second.stderr.splitlines() == [f"{job}: another trainer is at work on this job"]
+
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (75, b"")
+    assert (job / "checkpoint.safetensors").exists()
+    assert read_result(job) is None and not (job / "candidate").exists()
+    descriptor = os.open(job / "lock", os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free for the next one
+    os.close(descriptor)
+
+
+# ------------------------------------------------------------------------------------------------ broken folders
+
+
+@pytest.mark.parametrize("broken", ["job.json", "samples.safetensors", "model/weights.safetensors", "result.json"])
+def test_a_broken_folder_is_one_clear_line(
+    world: World, tmp_path: Path, broken: str, trainer: Callable[[Path], subprocess.CompletedProcess[str]]
+) -> None:
+    job = world.job(tmp_path, PICTURES, tier="sparse")
+    (job / broken).unlink(missing_ok=True)
+    (job / broken).write_bytes(b"\xff\x00 broken")
+    ended = trainer(job)
+    assert ended.returncode == 1 and ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert str(job / broken) in line
+
+
+def test_no_folder_is_one_clear_line(
+    tmp_path: Path, trainer: Callable[[Path], subprocess.CompletedProcess[str]]
+) -> None:
+    ended = trainer(tmp_path / "none")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == [f"{tmp_path / 'none'}: No such file or directory"]
+
+
+def test_answers_that_are_incomplete_are_one_clear_line(
+    world: World, tmp_path: Path, trainer: Callable[[Path], subprocess.CompletedProcess[str]]
+) -> None:
+    job = world.job(tmp_path, PICTURES, tier="transfer")
+    world.answer(job, slice(0, 20))
+    ended = trainer(job)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "lack 4 samples" in line
+
+
+# ------------------------------------------------------------------------------------------------ hopeless jobs
+
+
+def test_too_few_samples_are_a_result_not_a_fault(world: World, tmp_path: Path) -> None:
+    job = world.job(tmp_path, images(NEW, MIN_CHOSEN), tier="head")  # one of them is held out
+    result = run(job)
+    assert not result.ok and result.refused == ()
+    assert result.reason == f"only {MIN_CHOSEN - 1} of {MIN_CHOSEN} samples are of {NEW!r}; {MIN_CHOSEN} are needed"
+
+
+def test_where_the_teacher_sees_none_of_the_category_nothing_is_learned(world: World, tmp_path: Path) -> None:
+    pictures = images("teal", 12, seed=4)
+    job = world.job(tmp_path, pictures, tier="transfer")
+    world.answer(job)
+    result = run(job)
+    assert not result.ok and "only 0 of 12 samples" in result.reason and result.refused == sample_ids(pictures)
+    assert not (job / "candidate").exists()
+
+
+def test_a_teacher_at_home_is_asked_in_the_trainer(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = world.job(tmp_path, PICTURES, tier="transfer", epochs=1)
+    (job / "teacher").symlink_to(world.teacher)
+    result = run(job)
+    assert result.ok and set(result.refused) == set(sample_ids(PICTURES[20:]))
+    assert ("ask", 24, 24) in progress(capsys.readouterr().out)

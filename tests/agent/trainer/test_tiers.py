@@ -1,0 +1,204 @@
+"""The gradient tiers: what moves and what must not, what is learned from, and stopping in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from tiny_world import NEW, OLD, World, images
+
+from agent.job import read_job, write_job
+from agent.trainer import inputs, teacher, tiers
+from agent.trainer.inputs import Inputs
+from transfer import bundle
+from transfer.networks import build
+
+LIME = images(NEW, 24, seed=4)
+Progress = list[tuple[str, int, int]]
+
+
+@pytest.fixture(autouse=True)
+def few_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture
+def prepared(world: World, tmp_path: Path) -> Callable[..., Inputs]:
+    """prepared(tier, asked=True, ...) -> the inputs of a job, answered by the teacher where it is asked."""
+
+    def prepare(tier: str, *, asked: bool = False, **changes: object) -> Inputs:
+        job = world.job(tmp_path / f"jobs-{len(list(tmp_path.iterdir()))}", LIME, tier=tier, **changes)
+        if asked:
+            world.answer(job)
+        return inputs.read(job)
+
+    return prepare
+
+
+def learn(read: Inputs, *, stop_after: int = 10**9) -> tuple[dict[str, np.ndarray], Progress]:
+    """The candidate's weights, and what was reported."""
+    told: Progress = []
+    asked = 0
+
+    def stopping() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > stop_after
+
+    everything = np.ones(len(read.job.sample_ids), bool)
+    tiers.learn(read, everything, teacher.from_answers(read), lambda stage, i, n: told.append((stage, i, n)), stopping)
+    return bundle.load(read.folder / "candidate", trusted=None).weights(), told
+
+
+def changed(read: Inputs, weights: dict[str, np.ndarray]) -> set[str]:
+    """The arrays that training changed; of the linear layer, the old rows count."""
+    before = read.model.weights()
+    return {name for name, array in before.items() if not np.array_equal(weights[name][: len(array)], array)}
+
+
+# ------------------------------------------------------------------------------------------------ what moves
+
+
+def test_sparse_moves_the_last_convolution_and_the_classifier_only(prepared: Callable[..., Inputs]) -> None:
+    read = prepared("sparse")
+    weights, _ = learn(read)
+    assert changed(read, weights) == {"layer3.0.conv2.weight", "linear.weight", "linear.bias"}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_transfer_moves_the_last_convolution_of_every_group(prepared: Callable[..., Inputs], asked: bool) -> None:
+    """Batch norms and their statistics stay in either case: batches of one category would corrupt them."""
+    read = prepared("transfer", asked=asked)
+    weights, _ = learn(read)
+    moved = {f"layer{group}.0.conv2.weight" for group in (1, 2, 3)}
+    assert changed(read, weights) == moved | {"linear.weight", "linear.bias"}
+
+
+def test_the_candidate_knows_one_category_more(prepared: Callable[..., Inputs]) -> None:
+    read = prepared("sparse")
+    learn(read)
+    made = bundle.load(read.folder / "candidate", trusted=None)
+    assert made.manifest.labels == (*OLD, NEW) == made.statistics().labels
+    assert made.statistics().counts[3] == read.train.sum()
+    np.testing.assert_array_equal(made.statistics().means[:3], read.model.statistics().means)
+
+
+# ------------------------------------------------------------------------------------------------ what from
+
+
+def test_the_teachers_word_makes_a_difference(world: World, prepared: Callable[..., Inputs]) -> None:
+    same, other = prepared("transfer", asked=True), prepared("transfer", asked=True)
+    (path,) = other.activation_files
+    told = teacher.from_answers(other)
+    assert told is not None
+    path.unlink()
+    world.answer(other.folder, blocks=())
+    assert not np.array_equal(learn(same)[0]["layer1.0.conv2.weight"], learn(other)[0]["layer1.0.conv2.weight"])
+
+
+def test_the_same_job_gives_the_same_weights_and_another_seed_others(prepared: Callable[..., Inputs]) -> None:
+    first, again, other = (learn(prepared("sparse", seed=seed))[0] for seed in (0, 0, 1))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not np.array_equal(first["linear.weight"], other["linear.weight"])
+
+
+def test_what_is_held_out_trains_nothing(prepared: Callable[..., Inputs]) -> None:
+    read, spoiled = prepared("sparse"), prepared("sparse")
+    arrays = safetensors.numpy.load_file(spoiled.folder / "samples.safetensors")
+    arrays["images"][~spoiled.train] = 0
+    arrays["features"][~spoiled.train] = 9
+    (spoiled.folder / "samples.safetensors").write_bytes(safetensors.numpy.save(arrays))
+    one, other = learn(read)[0], learn(inputs.read(spoiled.folder))[0]
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_columns_are_shared_by_label_not_by_place(prepared: Callable[..., Inputs]) -> None:
+    read = prepared("transfer")
+    nothing = np.zeros((24, 1, 3), np.float32)
+    taught = teacher.Taught(labels=(NEW, "pink", "teal"), logits=nothing, maps={}, residuals={})
+    assert tiers._shared_columns(read, taught) == ([1, 3], [2, 0])
+    assert tiers._shared_columns(read, None) == ([0, 1, 2], [0, 1, 2])
+
+
+def test_a_teacher_that_shares_no_label_still_teaches_by_its_maps(prepared: Callable[..., Inputs]) -> None:
+    read = prepared("transfer", asked=True)
+    told = teacher.from_answers(read)
+    assert told is not None
+    strange = teacher.Taught(("x", "y", "z", "w"), told.logits, told.maps, told.residuals)
+    tiers.learn(read, np.ones(24, bool), strange, lambda stage, i, n: None, lambda: False)
+    assert (read.folder / "candidate").is_dir()
+
+
+def test_pseudo_features_are_of_every_old_category_and_repeatable(world: World) -> None:
+    statistics = world.bundle().statistics()
+    features, targets = tiers._pseudo(statistics, 60, seed=3)
+    again, _ = tiers._pseudo(statistics, 60, seed=3)
+    assert torch.equal(features, again) and not torch.equal(features, tiers._pseudo(statistics, 60, seed=4)[0])
+    assert torch.bincount(targets).tolist() == [20, 20, 20]
+    said = statistics.posterior(features.numpy()).argmax(axis=1)
+    assert (said == targets.numpy()).mean() > 0.8
+
+
+# ------------------------------------------------------------------------------------------------ the cached prefix
+
+
+def test_over_the_prefix_the_network_says_nearly_the_same(prepared: Callable[..., Inputs]) -> None:
+    read = prepared("sparse")
+    net = build(read.model.manifest.net, read.model.weights())
+    task = tiers._task(read, read.train, None)
+    prefix = tiers._Prefix(net, read, task, lambda stage, i, n: None)
+    batch = np.arange(len(task.rows))
+    with torch.no_grad():
+        logits, feature, maps = prefix.forward(batch)
+        whole_logits, whole_feature, blocks = tiers._Whole(net, read, task).forward(batch)
+    assert maps == [] and len(blocks) == 3
+    torch.testing.assert_close(feature, whole_feature, atol=0.05 * float(whole_feature.abs().max()), rtol=0)
+    torch.testing.assert_close(logits, whole_logits, atol=0.05 * float(whole_logits.abs().max()), rtol=0)
+
+
+def test_views_are_those_that_the_teacher_saw(prepared: Callable[..., Inputs]) -> None:
+    read = prepared("transfer", asked=True, views=3)
+    task = tiers._task(read, read.train, teacher.from_answers(read))
+    assert task.numbers.tolist() == [0, 1, 2] * 18
+    assert set(task.rows.tolist()) == set(np.flatnonzero(read.train).tolist())
+    np.testing.assert_array_equal(task.images[task.numbers == 0], read.images[read.train])
+
+
+def test_quantised_maps_are_off_by_half_a_step_at_most() -> None:
+    maps = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    steps, scale = tiers._quantised(maps)
+    assert steps.dtype == torch.int8 and float((steps * scale - maps).abs().max()) <= float(scale) / 2 + 1e-6
+    nothing, scale = tiers._quantised(torch.zeros(2, 2))
+    assert float(scale) > 0 and not nothing.any()
+
+
+# ------------------------------------------------------------------------------------------------ in the middle
+
+
+def test_progress_counts_the_epochs(prepared: Callable[..., Inputs]) -> None:
+    _, told = learn(prepared("sparse"))
+    assert [(i, n) for stage, i, n in told if stage == "train"] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert told[-1] == ("write", 1, 1) and told[0][0] == "prefix"
+
+
+def test_stopping_leaves_a_checkpoint_and_no_candidate(prepared: Callable[..., Inputs]) -> None:
+    read = prepared("sparse")
+    with pytest.raises(tiers.Stopped):
+        learn(read, stop_after=4)  # three batches an epoch: in the middle of the second
+    assert (read.folder / "checkpoint.safetensors").exists() and not (read.folder / "candidate").exists()
+    _, told = learn(read)
+    assert [i for stage, i, _ in told if stage == "train"] == [1, 2, 3]
+
+
+def test_a_checkpoint_of_another_tier_is_not_gone_on_with(prepared: Callable[..., Inputs]) -> None:
+    read = prepared("transfer")
+    with pytest.raises(tiers.Stopped):
+        learn(read, stop_after=4)
+    write_job(read.folder, msgspec.structs.replace(read_job(read.folder), tier="sparse"))
+    _, told = learn(inputs.read(read.folder))
+    assert [i for stage, i, _ in told if stage == "train"] == [0, 1, 2, 3]

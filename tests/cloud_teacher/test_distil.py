@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cloud_teacher.datasets import Dataset
+from cloud_teacher.distil import Recipe, choose, distil, narrowed
+from cloud_teacher.progress import silent
+from cloud_teacher.train import Schedule
+from cloud_teacher.zoo import Teacher
+from transfer.pruning import shrunk_spec
+from transfer.questions import to_tensor
+from transfer.spec import parameters
+
+KNOWN = ("across", "down", "red")
+SCHEDULE = Schedule(epochs=4, batch_size=16, learning_rate=0.05)
+
+
+def test_the_student_keeps_the_last_blocks_at_full_width(teacher: Teacher, dataset: Dataset) -> None:
+    chosen = choose(teacher, dataset.train_images, Recipe(KNOWN, SCHEDULE))
+    assert chosen.blocks == ((1,), (1,), (1,))
+    assert [len(out) for out in chosen.out] == [8, 12, 16]
+
+
+def test_widths_by_threshold_or_by_parameters(teacher: Teacher, dataset: Dataset) -> None:
+    full = parameters(shrunk_spec(teacher.spec, choose(teacher, dataset.train_images, Recipe(KNOWN, SCHEDULE))))
+    pruned = choose(teacher, dataset.train_images, Recipe(KNOWN, SCHEDULE, threshold=0.5))
+    assert parameters(shrunk_spec(teacher.spec, pruned)) < full
+    small = choose(teacher, dataset.train_images, Recipe(KNOWN, SCHEDULE, most_parameters=full // 2))
+    assert parameters(shrunk_spec(teacher.spec, small)) <= full // 2
+
+
+def test_a_student_learns_what_its_teacher_says_of_a_category_it_is_never_shown(
+    teacher: Teacher, dataset: Dataset, tmp_path: Path
+) -> None:
+    """It looks at images of three categories only, yet its fourth logit follows the teacher's."""
+    recipe = Recipe(KNOWN, SCHEDULE)
+    data = dataset.only(KNOWN)
+    rows = np.arange(len(data.train_images))
+    student = distil(teacher, data, rows, choose(teacher, data.train_images, recipe), recipe, tmp_path, silent)
+    with torch.no_grad():
+        mine = student(to_tensor(data.test_images, teacher.input)).logits.numpy()
+    theirs = teacher.logits(data.test_images)
+    unseen = teacher.labels.index("plain")
+    assert np.corrcoef(mine[:, unseen], theirs[:, unseen])[0, 1] > 0.8
+    assert (mine.argmax(axis=1) == theirs.argmax(axis=1)).mean() > 0.9
+
+
+def test_narrowing_keeps_the_rows_of_the_known_categories(teacher: Teacher, dataset: Dataset) -> None:
+    images = to_tensor(dataset.test_images[:5], teacher.input)
+    with torch.no_grad():
+        narrow, wide = narrowed(teacher.net, [2, 0])(images).logits, teacher.net(images).logits
+    assert torch.allclose(narrow, wide[:, [2, 0]], atol=1e-4)
+
+
+def test_every_image_of_a_batch_of_judges_counts(teacher: Teacher, dataset: Dataset) -> None:
+    """The judges come from all over the images: the order of categories must not decide."""
+    shuffled = dataset.train_images[np.random.default_rng(0).permutation(len(dataset.train_images))]
+    recipe = Recipe(KNOWN, SCHEDULE, threshold=0.7)
+    ordered = shrunk_spec(teacher.spec, choose(teacher, dataset.train_images, recipe))
+    mixed = shrunk_spec(teacher.spec, choose(teacher, shuffled, recipe))
+    assert parameters(ordered) == pytest.approx(parameters(mixed), rel=0.15)

@@ -1,0 +1,84 @@
+"""`understudy teacher train` and `compress` on a small folder of pictures, as a person would call them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cloud_teacher.__main__ import teacher_main
+from cloud_teacher.datasets import Dataset
+from cloud_teacher.teacher_commands import default_student
+from cloud_teacher.zoo import load_teacher
+from transfer import bundle, signing
+from transfer.spec import resnet_cifar
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, dataset: Dataset) -> Path:
+    """The stripes as files in category folders."""
+    for index, (image, target) in enumerate(zip(dataset.train_images, dataset.train_targets, strict=True)):
+        folder = tmp_path / "pictures" / dataset.labels[target]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{index}.png")
+    return tmp_path / "pictures"
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_train_then_compress(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--data-dir", str(pictures), "--cache", str(tmp_path / "cache"), "--threads", "1", "--json-progress"]
+    train = ["train", *common, "--size", "16", "--depth", "14", "--epochs", "6", "--batch-size", "16"]
+    assert teacher_main([*train, "--out", str(tmp_path / "teacher")]) == 0
+    told = lines(capsys.readouterr().out)
+    assert {line["stage"] for line in told} == {"read photographs", "train teacher", "finished"}
+    assert all(0 <= line["done"] <= line["total"] for line in told)  # type: ignore[operator]
+    key = signing.generate(tmp_path / "key")
+    compress = ["compress", *common, "--teacher", str(tmp_path / "teacher"), "--unknown", "plain", "--epochs", "3"]
+    compress += ["--blocks", "1", "--key", str(tmp_path / "key"), "--holdout-per-class", "4"]
+    compress += ["--as-teacher-bundle", str(tmp_path / "signed"), "--out", str(tmp_path / "student")]
+    assert teacher_main(compress) == 0
+    told = lines(capsys.readouterr().out)
+    assert [line["stage"] for line in told if line["done"] == line["total"]][-2:] == ["pack student", "finished"]
+    trusted = [signing.public_key_hex(key)]
+    student = bundle.load(tmp_path / "student", trusted=trusted)
+    signed = bundle.load(tmp_path / "signed", trusted=trusted)
+    assert student.manifest.labels == ("across", "down", "red")
+    assert student.manifest.teacher == signed.digest == load_teacher(tmp_path / "teacher").digest
+    result = told[-1]["result"]
+    assert isinstance(result, dict) and result["digest"] == student.digest
+    holdout = student.holdout()
+    assert holdout is not None and np.bincount(holdout[1]).tolist() == [4, 4, 4]
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert teacher_main(list(arguments)) == 1
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_mistakes_are_said_before_any_training(
+    pictures: Path, bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data-dir", str(pictures), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    compress = ["compress", *data, "--teacher", str(bundle_dir)]
+    assert "no category zebra; it has across" in failed(capsys, *compress, "--known", "red,zebra")
+    assert "at least two" in failed(capsys, *compress, "--known", "red")
+    assert "exists already" in failed(capsys, "train", "--out", str(tmp_path))
+    assert "depth 15" in failed(capsys, "train", *data, "--depth", "15")
+    assert "signing key" in failed(capsys, *compress, "--unknown", "red", "--key", str(tmp_path / "absent"))
+    assert "is no folder" in failed(
+        capsys, "train", "--data-dir", str(tmp_path / "absent"), "--out", str(tmp_path / "o")
+    )
+    assert "neither a bundle" in failed(capsys, *compress[:-1], str(tmp_path / "absent"), "--unknown", "red")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_default_student_is_no_deeper_than_its_teacher(dataset: Dataset) -> None:
+    for depth in (8, 14, 56):
+        blocks, schedule = default_student(dataset, resnet_cifar(depth, 4))
+        assert 1 <= blocks <= (depth - 2) // 6 and schedule.epochs > 0

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cloud_teacher.cifar import LABELS as CIFAR10
+from cloud_teacher.cifar import read_batch
+from cloud_teacher.datasets import Dataset
+from cloud_teacher.zoo import Teacher, TeacherError, load_teacher, save_teacher
+from transfer import bundle, signing
+from transfer.networks import ResNet, weights_of
+from transfer.questions import Question
+from transfer.spec import resnet_cifar
+from transfer.wire import BlockWanted
+
+
+def test_a_teacher_is_the_same_after_saving_and_loading(teacher: Teacher, bundle_dir: Path, dataset: Dataset) -> None:
+    loaded = load_teacher(bundle_dir)
+    assert (loaded.labels, loaded.digest, loaded.bundle_dir) == (teacher.labels, teacher.digest, bundle_dir)
+    assert np.allclose(loaded.logits(dataset.test_images[:4]), teacher.logits(dataset.test_images[:4]), atol=1e-5)
+    assert loaded.accuracy(dataset.test_images, dataset.test_targets) >= 0.9
+
+
+def test_the_digest_does_not_depend_on_who_signs(teacher: Teacher, tmp_path: Path) -> None:
+    key = signing.generate(tmp_path / "key")
+    signed = save_teacher(tmp_path / "signed", teacher.manifest, weights_of(teacher.net), key)
+    assert signed.digest == teacher.digest
+    assert bundle.load(tmp_path / "signed", trusted=[signing.public_key_hex(key)]).manifest.kind == "teacher"
+
+
+def published(path: Path, classes: int = 10) -> Path:
+    torch.manual_seed(0)
+    state = {f"module.{name}": value for name, value in ResNet(resnet_cifar(8, classes)).state_dict().items()}
+    torch.save({"state_dict": state}, path)
+    return path
+
+
+def test_published_weights_have_the_digest_of_the_bundle_they_make(tmp_path: Path) -> None:
+    teacher = load_teacher(published(tmp_path / "resnet8.th"))
+    assert teacher.labels == CIFAR10 and teacher.bundle_dir is None
+    saved = save_teacher(tmp_path / "bundle", teacher.manifest, weights_of(teacher.net), None)
+    assert saved.digest == teacher.digest
+
+
+def test_what_is_no_teacher_is_refused(tmp_path: Path, teacher: Teacher) -> None:
+    with pytest.raises(TeacherError, match="neither a bundle directory nor"):
+        load_teacher(tmp_path / "absent.th")
+    (tmp_path / "text.th").write_text("no weights")
+    with pytest.raises(TeacherError, match=r"text\.th"):
+        load_teacher(tmp_path / "text.th")
+    with pytest.raises(TeacherError, match="100 categories"):
+        load_teacher(published(tmp_path / "cifar100.th", 100))
+    (tmp_path / "dir").mkdir()
+    with pytest.raises(bundle.BundleError, match=r"manifest\.json"):
+        load_teacher(tmp_path / "dir")
+
+
+def test_answers_carry_the_teachers_name_and_labels(teacher: Teacher, dataset: Dataset) -> None:
+    question = Question(dataset.test_images[:2], ("a", "b"), (0, 1), False, (BlockWanted(2, 1, (0, 3)),))
+    answer = teacher.answer([question])[0]
+    assert (answer.labels, answer.teacher) == (teacher.labels, teacher.digest)
+    assert answer.maps[2].shape == (2, 2, 2, 4, 4)
+
+
+def test_the_published_resnet20_knows_cifar10(shared_dir: Path) -> None:
+    teacher = load_teacher(shared_dir / "teachers" / "resnet20-12fca82f.th")
+    images, targets = read_batch(shared_dir / "data" / "cifar-10-batches-py" / "test_batch")
+    assert teacher.accuracy(images[:300], targets[:300]) >= 0.88
