@@ -156,6 +156,7 @@ def test_a_contradiction_does_not_repeat_what_a_typo_caused(tmp_path: Path) -> N
         ("mqtt: {host: b}", "mqtt.operator_keys: whose triggers"),
         ("source: {kind: camera}", "source.camera: needed"),
         ("source: {folder: ''}", "source.folder: needed"),
+        ("novelty: {false_alarm_rate: 0.1, buffer_share: 0.05}", "novelty.buffer_share: must not be below"),
         ("probation: {frames: 10, min_frames: 11}", "probation.min_frames: 11 is never reached"),
     ],
 )

@@ -25,7 +25,15 @@ def feed(tmp_path: Path) -> Feed:
 
 
 def line(origin: str, label: str = "cat", *, novel: bool = False, generation: int = 1) -> bytes:
-    told = {"at_utc": 1.0, "origin": origin, "label": label, "novel": novel, "generation": generation, "novelty": 2.0}
+    told = {
+        "at_utc": 1.0,
+        "origin": origin,
+        "label": label,
+        "novel": novel,
+        "kept": novel,
+        "generation": generation,
+        "novelty": 2.0,
+    }
     return json.dumps(told).encode() + b"\n"
 
 
@@ -49,7 +57,12 @@ def test_what_was_said_is_read_once_and_kept_by_stage(feed: Feed) -> None:
     log = feed.folder.parent / "predictions.jsonl"
     log.write_bytes(line("known-000000-cat.png") + line("new-000001-dog.png", novel=True, generation=2))
     first, second = feed.read()
-    assert first == Said("known-000000-cat.png", "cat", False, 1) and second.novel and second.generation == 2
+    assert (
+        first == Said("known-000000-cat.png", "cat", False, False, 1)
+        and second.novel
+        and second.kept
+        and second.generation == 2
+    )
     assert feed.read() == []
     with log.open("ab") as file:
         file.write(line("known-000002-dog.png"))
@@ -90,9 +103,9 @@ def test_in_the_background_images_keep_coming_in_turn_until_stopped(feed: Feed) 
 
 def test_accuracy_is_by_the_label_in_the_name() -> None:
     said = [
-        Said("known-000000-grey-cat.png", "grey-cat", False, 1),
-        Said("known-000001-dog.png", "grey-cat", False, 1),
-        Said("known-000002-dog.png", "dog", True, 1),
-        Said("known-000003-dog.png", "bird", False, 1),
+        Said("known-000000-grey-cat.png", "grey-cat", False, False, 1),
+        Said("known-000001-dog.png", "grey-cat", False, False, 1),
+        Said("known-000002-dog.png", "dog", True, True, 1),
+        Said("known-000003-dog.png", "bird", False, False, 1),
     ]
     assert accuracy(said) == 0.5 and accuracy([]) == 0.0

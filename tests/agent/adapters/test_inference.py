@@ -86,6 +86,14 @@ def test_the_false_alarm_rate_moves_the_line(world: World) -> None:
     assert np.mean([verdict.novel for verdict in lax]) < 0.05
 
 
+def test_more_is_kept_than_is_flagged(world: World) -> None:
+    pictures = mixed(OLD, 40, seed=60)[0]
+    for buffer_share, low, high in ((0.4, 0.25, 0.55), (0.0, 0.0, 0.1)):
+        verdicts = Classifier(world.bundle(), 1, buffer_share=buffer_share).classify(pictures)
+        assert low <= np.mean([verdict.kept for verdict in verdicts]) <= high
+        assert all(verdict.kept for verdict in verdicts if verdict.novel)
+
+
 def test_a_bundle_may_decide_by_gaussians(world: World, tmp_path: Path) -> None:
     path = world.altered(tmp_path / "gaussian", decision="gaussian")
     classifier = Classifier(bundle.load(path, trusted=[world.public]), 1)

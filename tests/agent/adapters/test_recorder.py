@@ -1,4 +1,4 @@
-"""Every verdict is counted and logged, a novel one is durable before it is announced."""
+"""Every verdict is counted and logged, one that may be new is durable before it is announced."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from agent.core.facts import LiveView
 
 KNOWN = Verdict(1, "teal", 0.75, 3.25, False, False, np.ones(8, np.float32))
 NOVEL = replace(KNOWN, label="plum", confidence=0.25, novelty=99.5, novel=True, kept=True)
+DOUBTFUL = replace(NOVEL, novel=False)
 
 
 class Recording:
@@ -72,6 +73,7 @@ def test_a_verdict_becomes_a_line_and_a_message(recording: Recording) -> None:
             "confidence": 0.75,
             "novelty": 3.25,
             "novel": False,
+            "kept": False,
             "generation": 1,
         }
     ]
@@ -80,17 +82,19 @@ def test_a_verdict_becomes_a_line_and_a_message(recording: Recording) -> None:
     assert recording.all_said("live") == [LiveView(1, 0, 0.75)]
 
 
-def test_only_a_novel_one_is_kept_with_all_that_a_job_needs(recording: Recording) -> None:
+@pytest.mark.parametrize("verdict", [NOVEL, DOUBTFUL])
+def test_only_what_may_be_new_is_kept_with_all_that_a_job_needs(recording: Recording, verdict: Verdict) -> None:
     recording.recorder.start()
     picture = frame(images("lime", 1)[0], "b.png")
     recording.recorder.take(frame(images("teal", 1)[0]), KNOWN)
-    recording.recorder.take(picture, NOVEL)
+    recording.recorder.take(picture, verdict)
     recording.recorder.close()
     (sample,) = recording.store.select(10)
     assert (sample.sample_id, sample.label, sample.score, sample.at_utc) == (picture.sample_id, "plum", 99.5, 1234.5678)
     np.testing.assert_array_equal(sample.image, picture.image)
     np.testing.assert_array_equal(sample.feature, NOVEL.feature)
     assert recording.all_said("stored")[-1] == 1
+    assert [line["novel"] for line in recording.lines()] == [False, verdict.novel]
 
 
 def test_the_same_image_again_is_logged_but_not_stored_again(recording: Recording) -> None:
@@ -141,8 +145,8 @@ def test_who_serves_waits_while_the_card_is_slow(recording: Recording) -> None:
     assert len(recording.lines()) == len(pictures)
 
 
-def test_a_line_that_says_novel_has_its_sample_on_disk(recording: Recording, tmp_path: Path) -> None:
-    """Whoever reads the log and sees `novel` may look for the sample: it is committed before the line is written."""
+def test_a_line_that_says_kept_has_its_sample_on_disk(recording: Recording, tmp_path: Path) -> None:
+    """Whoever reads the log and sees `kept` may look for the sample: it is committed before the line is written."""
     recording.recorder.start()
     seen: list[tuple[int, int]] = []
 

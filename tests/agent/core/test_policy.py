@@ -196,10 +196,11 @@ def test_what_passes_has_lost_at_most_the_share_allowed_and_half_an_image(
 ) -> None:
     before, after = min(right, count) / count, min(wrong, count) / count
     passed = not gate_objection(gate, Scores(before, after, None, new, count, 10))
-    if before - after <= gate.max_old_drop and new >= gate.min_new:
+    if before - after <= gate.max_old_drop and new >= gate.min_new * before:
         assert passed
     if passed:
-        assert (before - after) * count <= gate.max_old_drop * count + 0.5 + 1e-6 and new >= gate.min_new
+        assert (before - after) * count <= gate.max_old_drop * count + 0.5 + 1e-6
+        assert new >= gate.min_new * before
 
 
 # ------------------------------------------------------------------------------------------------ probation
