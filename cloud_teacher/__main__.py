@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 Parser = argparse.ArgumentParser
+BROKER_VARIABLE = "UNDERSTUDY_BROKER"
 
 TEACHER_EXAMPLES = """examples:
   understudy teacher train --data digits --out teacher/
@@ -141,7 +143,10 @@ def _training(parser: Parser) -> None:
 
 def _broker(parser: Parser) -> None:
     parser.add_argument(
-        "--broker", default="mqtt://localhost", metavar="URL", help="mqtt://[user:password@]host[:port], or mqtts://"
+        "--broker",
+        default=os.environ.get(BROKER_VARIABLE, "mqtt://localhost"),
+        metavar="URL",
+        help=f"mqtt://[user:password@]host[:port] or mqtts://; in ${BROKER_VARIABLE} no `ps` shows a password",
     )
     parser.add_argument("--ca", type=Path, metavar="FILE", help="certificates to trust (mqtts)")
     parser.add_argument("--cert", type=Path, metavar="FILE", help="our certificate (mqtts)")

@@ -178,8 +178,6 @@ class TeacherWorker:
         if opened.refused is not None or whole is None:
             refused = opened.refused or Refused("failed", "no answer was computed")
             return [refusal(request.request_id, refused.code, str(refused))]
-        if request.from_offset >= len(whole):
-            return [refusal(request.request_id, "out_of_range", f"the answer has {len(whole)} bytes")]
         until = request.from_offset + request.max_bytes if isinstance(request, wire.BundleRequest) else None
         pieces = wire.chunks(
             request.request_id,

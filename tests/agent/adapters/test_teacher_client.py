@@ -123,6 +123,14 @@ def test_requests_fit_the_message_limit_and_cover_every_sample_once(
     assert all(len(r.sample_ids) <= teacher_client.IMAGES_PER_REQUEST for r in talk.sent)  # type: ignore[union-attr]
 
 
+def test_full_requests_fit_whatever_the_limit(conversation: Callable[..., Conversation]) -> None:
+    """Where 32 images just fit, their names and lengths must too."""
+    talk = conversation(32)
+    for talk.limit_bytes in range(22_000, 32_000, 250):
+        talk.restarted().ask_for_activations(JOB)
+    assert max(len(r.sample_ids) for r in talk.sent) == 32  # type: ignore[union-attr]
+
+
 def test_an_image_that_fits_no_message_says_what_to_change(conversation: Callable[..., Conversation]) -> None:
     talk = conversation(limit_bytes=2_200)
     with pytest.raises(TeacherClientError, match=r"mqtt\.max_message_bytes"):

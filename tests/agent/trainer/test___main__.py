@@ -101,7 +101,7 @@ def test_transfer_with_the_teachers_answers(
     assert progress(ended.stdout)[-2:] == [("write", 0, 1), ("write", 1, 1)]
     result = result_of(job)
     # The teacher knows teal from lime, so its word decides, and it is right about every one.
-    assert result.ok and set(result.refused) == set(sample_ids(PICTURES[20:]))
+    assert result.ok and result.tier == "transfer" and set(result.refused) == set(sample_ids(PICTURES[20:]))
     assert set(result.stages) == {"load", "ask", "learn"}
     candidate_of(job)
 
@@ -131,6 +131,22 @@ def test_sparse_killed_after_a_checkpoint_ends_as_if_it_had_not_been(
     assert 1 <= epochs[0] < EPOCHS and epochs == list(range(epochs[0], EPOCHS + 1))
     assert candidate_of(killed).digest == candidate_of(whole).digest  # every byte of every file
     assert result_of(killed).ok and result_of(killed).refused == uninterrupted.refused
+
+
+def test_where_torch_cannot_be_imported_it_learns_by_the_head(world: World, tmp_path: Path, root: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch for this processor')")
+    job = world.job(tmp_path / "jobs", PICTURES, tier="sparse")
+    ended = subprocess.run(
+        command(job),
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0 and "torch cannot be imported here" in ended.stderr
+    assert result_of(job).ok and result_of(job).tier == "head"
+    assert "tier head" in candidate_of(job).manifest.made_by
 
 
 # ------------------------------------------------------------------------------------------------ interruptions

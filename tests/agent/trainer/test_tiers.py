@@ -15,7 +15,7 @@ from tiny_world import NEW, OLD, World, images
 from agent.job import read_job, write_job
 from agent.trainer import inputs, teacher, tiers
 from agent.trainer.inputs import Inputs
-from transfer import bundle
+from transfer import bundle, losses
 from transfer.networks import build
 
 LIME = images(NEW, 24, seed=4)
@@ -88,7 +88,48 @@ def test_the_candidate_knows_one_category_more(prepared: Callable[..., Inputs]) 
     np.testing.assert_array_equal(made.statistics().means[:3], read.model.statistics().means)
 
 
+@pytest.mark.parametrize(("whole", "convolutions"), [(True, 3), (False, 1)])
+def test_only_what_moves_is_given_to_the_optimiser(
+    prepared: Callable[..., Inputs], whole: bool, convolutions: int
+) -> None:
+    read = prepared("sparse")
+    net = build(read.model.manifest.net, read.model.weights())
+    moving, classifier = tiers._moving(net, whole=whole)
+    assert len(moving) == convolutions and len(classifier) == 2
+    assert {id(p) for p in net.parameters() if p.requires_grad} == {id(p) for p in (*moving, *classifier)}
+
+
 # ------------------------------------------------------------------------------------------------ what from
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_loss_is_the_papers_and_the_drift(prepared: Callable[..., Inputs], asked: bool) -> None:
+    """l1*J1 + l2*sum(Jb) + l3*J3 with the weights of section 4.1, and the features held where they were."""
+    read = prepared("transfer", asked=asked)
+    taught = teacher.from_answers(read)
+    task = tiers._task(read, read.train, taught)
+    former = tiers._grown(read, read.features[read.train])
+    anchors = tiers._anchors(former, read, task)
+    batch = np.array([5, 0, 11])
+    with torch.no_grad():
+        logits, feature, maps = tiers._Whole(former, read, task).forward(batch)
+        logits, feature = logits + 0.3, feature + 0.1
+        got = tiers._loss(logits, feature, maps, anchors, batch, task, taught, tiers._shared_columns(read, taught))
+        at = torch.from_numpy(batch)
+        wanted = 1.0 * losses.j3(logits, torch.tensor([3, 3, 3]))
+        wanted += 0.01 / anchors.feature.square().mean()
+        if taught is None:
+            wanted += 0.2 * losses.j1(logits[:, :3], anchors.logits[at][:, :3])
+        else:
+            place = task.rows[batch], task.numbers[batch]
+            wanted += 0.2 * losses.j1(logits, torch.from_numpy(taught.logits[place]))
+            for group in range(3):
+                theirs, rest = (
+                    torch.from_numpy(taught.maps[group][place]),
+                    torch.from_numpy(taught.residuals[group][place]),
+                )
+                wanted += 0.3 * losses.jb(losses.pooled(maps[group], 4), theirs, rest)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_the_teachers_word_makes_a_difference(world: World, prepared: Callable[..., Inputs]) -> None:
