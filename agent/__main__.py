@@ -18,6 +18,16 @@ EXAMPLES = """examples:
 """
 
 
+SMALLEST = """the smallest configuration that works, without a broker:
+  source: {folder: /srv/images}
+  model:
+    bundle: /srv/student                  # what `understudy teacher compress` wrote
+    trusted_keys: [64 hex digits]         # what `understudy fleet keygen` printed
+
+every key with its meaning: understudy agent show-config --explain --set source.folder=.
+"""
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
@@ -56,12 +66,19 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--profile", choices=profile_names() or None, help="defaults of a device family")
     shared.add_argument("--json", action="store_true", help="print one JSON object, for programs")
 
-    def add(name: str, says: str, run: Any) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=says, description=says, parents=[shared])
+    def add(name: str, says: str, run: Any, epilog: str = "") -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=says,
+            description=says,
+            epilog=epilog,
+            parents=[shared],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.set_defaults(run=run)
         return command
 
-    add("run", "run the daemon in the foreground until SIGTERM; logs go to standard error", _run)
+    add("run", "run the daemon in the foreground until SIGTERM; logs go to standard error", _run, SMALLEST)
     add("status", "what it is doing, why it is not training, what model this is, how good it is", _status)
     add("check-config", "say what is wrong with a configuration, or that nothing is", _check)
     show = add("show-config", "the configuration as the daemon would use it", _show)
