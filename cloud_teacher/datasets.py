@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cloud_teacher.progress import Report, silent
 from transfer.spec import InputSpec
 
 Images = npt.NDArray[np.uint8]
@@ -117,30 +116,3 @@ def _quarter(targets: Targets, seed: int) -> npt.NDArray[np.bool_]:
         members.sort(key=lambda index: hashlib.sha256(f"{seed}:{index}".encode()).digest())
         chosen[members[: len(members) // 4]] = True
     return chosen
-
-
-def recognise(
-    name: str,
-    data_dir: Path | None = None,
-    *,
-    cache_dir: Path | None = None,
-    size: int = 64,
-    seed: int = 0,
-    report: Report = silent,
-) -> Dataset:
-    """The data set `name`; "auto" goes by what is in `data_dir` (digits where there is none). Raises DatasetError."""
-    from cloud_teacher.cifar import cifar10, is_cifar10
-    from cloud_teacher.photographs import folder
-
-    cache = cache_dir or default_cache()
-    if name == "auto":
-        name = "digits" if data_dir is None else "cifar10" if is_cifar10(data_dir) else "folder"
-    if name == "digits":
-        return digits(seed)
-    if name == "cifar10":
-        return cifar10(data_dir, cache, report=report)
-    if name == "folder":
-        if data_dir is None:
-            raise DatasetError("the data 'folder' needs --data-dir: a folder with one folder of images per category")
-        return folder(data_dir, cache, size=size, report=report)
-    raise DatasetError(f"unknown data {name!r}: use digits, cifar10, folder or auto")

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cloud_teacher.compress import compress as make_student
-from cloud_teacher.datasets import Dataset, DatasetError, default_cache, recognise
+from cloud_teacher.datasets import Dataset, DatasetError, default_cache
 from cloud_teacher.distil import CompressionError, Recipe
 from cloud_teacher.fleet_commands import address_of, topics_of
 from cloud_teacher.log import logger
 from cloud_teacher.progress import Report, standard
+from cloud_teacher.recognise import recognise
 from cloud_teacher.serve import Service
 from cloud_teacher.signals import stop_on_signals
 from cloud_teacher.train import Schedule, default_plan, train_teacher

@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from cloud_teacher.datasets import DatasetError, default_cache, recognise
+    from cloud_teacher.datasets import DatasetError, default_cache
+    from cloud_teacher.recognise import recognise
     from demo.audience import audience
     from demo.broker import BrokerError
     from demo.processes import ProcessError

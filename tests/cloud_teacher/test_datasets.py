@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_teacher.datasets import Dataset, DatasetError, default_cache, digits, recognise
+from cloud_teacher.datasets import Dataset, DatasetError, default_cache, digits
 
 
 @pytest.fixture(scope="module")
@@ -51,27 +51,9 @@ def test_fingerprints_tell_training_sets_apart(dataset: Dataset) -> None:
     assert dataset.only(["red", "across"]).fingerprint != dataset.only(["red", "down"]).fingerprint
 
 
-def test_recognise(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    assert recognise("auto").name == "digits"
-    with pytest.raises(DatasetError, match="needs --data-dir"):
-        recognise("folder")
-    with pytest.raises(DatasetError, match="unknown data 'mnist'"):
-        recognise("mnist")
-    with pytest.raises(DatasetError, match="no categories found"):
-        recognise("auto", tmp_path, cache_dir=tmp_path / "cache")
-
-
 def test_the_cache_is_where_the_user_wants_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache() == tmp_path / "understudy"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache() == tmp_path / ".cache" / "understudy"
-
-
-def test_real_cifar10_is_recognised_and_whole(shared_dir: Path, tmp_path: Path) -> None:
-    data = recognise("auto", shared_dir / "data" / "cifar-10-batches-py", cache_dir=tmp_path)
-    assert data.name == "cifar10"
-    assert np.bincount(data.train_targets).tolist() == [5000] * 10
-    assert np.bincount(data.test_targets).tolist() == [1000] * 10
