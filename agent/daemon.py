@@ -115,6 +115,7 @@ class Daemon:
             publish=self._announcer.prediction,
             stored=lambda count: self.put(ev.NovelSampleStored(self._now(), count)),
             live=self._on_live,
+            failed=lambda error: self._log.error("not_recorded", error=f"{type(error).__name__}: {error}"),
         )
         self._inbox = Inbox(self._topics, config.mqtt.operator_keys, now=self._now, now_utc=time.time)
         self._gate = EgressGate(

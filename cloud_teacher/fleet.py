@@ -45,12 +45,13 @@ def trigger(
     return signed(message, key)
 
 
-def command(action: str, key: SigningKey, *, now_utc: float, expires_s: float) -> DeviceCommand:
+def command(action: str, device: str, key: SigningKey, *, now_utc: float, expires_s: float) -> DeviceCommand:
     """An order to one device: "rollback" or "cancel". Raises ValueError for any other."""
     if action not in ("rollback", "cancel"):
         raise ValueError(f"unknown command {action!r}: use rollback or cancel")
     message = DeviceCommand(
         id=f"command-{uuid.uuid4().hex}",
+        device=device,
         action="rollback" if action == "rollback" else "cancel",
         issued_utc=now_utc,
         expires_utc=now_utc + expires_s,

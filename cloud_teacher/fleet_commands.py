@@ -56,7 +56,11 @@ def trigger(arguments: argparse.Namespace) -> int:
 def command(arguments: argparse.Namespace) -> int:
     topics = topics_of(arguments, arguments.device)
     message = fleet.command(
-        arguments.action, signing.load_key(arguments.key), now_utc=time.time(), expires_s=arguments.expires_s
+        arguments.action,
+        arguments.device,
+        signing.load_key(arguments.key),
+        now_utc=time.time(),
+        expires_s=arguments.expires_s,
     )
     heard = _publish(arguments, topics.command, fleet.checked(message))
     result = {"id": message.id, "action": message.action, "device": arguments.device, "heard": heard}

@@ -51,7 +51,7 @@ class WireError(ValueError):
 
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
 """One level of a topic: fleet, device, prefix."""
-Label = Annotated[str, Meta(min_length=1, max_length=64)]
+Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Id = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9_.:-]+$")]
 Text = Annotated[str, Meta(max_length=1000)]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -172,10 +172,11 @@ class Trigger(Message, tag="trigger", frozen=True, kw_only=True):
 
 
 class DeviceCommand(Message, tag="command", frozen=True, kw_only=True):
-    """An operator's order to one device; signed like a trigger."""
+    """An operator's order to one device, which it names: nobody can play it back to another. Signed like a trigger."""
 
     egress: ClassVar[Egress] = Egress.OPERATIONAL
     id: Id
+    device: Name
     action: Literal["rollback", "cancel"]
     issued_utc: Utc
     expires_utc: Utc

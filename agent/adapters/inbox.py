@@ -40,6 +40,8 @@ class Inbox:
             return TriggerArrived(self._now(), trigger.id, trigger.category, trigger.samples_wanted)
         if topic == self._topics.command:
             command = wire.decode(payload, wire.DeviceCommand)
+            if command.device != self._topics.device:
+                raise OrderRefused("other_device", f"DeviceCommand {command.id}: meant for {command.device}")
             self._check(command)
             kind = RollbackOrdered if command.action == "rollback" else CancelOrdered
             return kind(self._now(), command.id)

@@ -32,10 +32,12 @@ class Recorder:
         publish: Callable[[Frame, Verdict, float], None],
         stored: Callable[[int], None],
         live: Callable[[LiveView], None],
+        failed: Callable[[Exception], None],
         now_utc: Callable[[], float] = time.time,
     ) -> None:
         self._log, self._samples = log, samples
-        self._publish, self._stored, self._live, self._now_utc = publish, stored, live, now_utc
+        self._publish, self._stored, self._live, self._failed = publish, stored, live, failed
+        self._now_utc = now_utc
         self._verdicts: queue.Queue[tuple[Frame, Verdict] | None] = queue.Queue(WAITING_VERDICTS)
         self._generation = 0
         self._frames = self._novel = 0
@@ -63,8 +65,11 @@ class Recorder:
                 except queue.Empty:
                     break
             items = [item for item in batch if item is not None]
-            if items:
+            try:
                 self._record(items)
+            except Exception as error:
+                # Whatever is wrong with these, the next ones are recorded; a dead recorder would stop the serving.
+                self._failed(error)
             if len(items) < len(batch):
                 self._log.close()
                 return

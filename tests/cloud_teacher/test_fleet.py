@@ -54,10 +54,10 @@ def test_what_devices_would_refuse_is_refused_here(key: SigningKey, changes: dic
 
 
 def test_a_command_is_signed(key: SigningKey) -> None:
-    message = command("rollback", key, now_utc=NOW, expires_s=60)
+    message = command("rollback", "cam", key, now_utc=NOW, expires_s=60)
     assert wire.decode(checked(message), DeviceCommand) == message and verified(message, key)
     with pytest.raises(ValueError, match="use rollback or cancel"):
-        command("explode", key, now_utc=NOW, expires_s=60)
+        command("explode", "cam", key, now_utc=NOW, expires_s=60)
 
 
 def status(session: int = 1, online: bool = True, device: str = "edge-1", **more: object) -> Status:

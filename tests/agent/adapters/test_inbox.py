@@ -41,7 +41,13 @@ def trigger(**changes: Any) -> wire.Trigger:
 
 
 def command(**changes: Any) -> wire.DeviceCommand:
-    fields = {"id": "c1", "action": "rollback", "issued_utc": NOW_UTC, "expires_utc": NOW_UTC + 60}
+    fields = {
+        "id": "c1",
+        "device": TOPICS.device,
+        "action": "rollback",
+        "issued_utc": NOW_UTC,
+        "expires_utc": NOW_UTC + 60,
+    }
     return wire.DeviceCommand(**{**fields, **changes})
 
 
@@ -115,3 +121,8 @@ def test_one_kind_of_order_is_none_of_the_other(inbox: Inbox, operator: SigningK
 def test_any_bytes_are_a_refusal(inbox: Inbox, payload: bytes, topic: str) -> None:
     with pytest.raises((wire.WireError, OrderRefused)):
         inbox.read(topic, payload)
+
+
+def test_a_command_for_another_device_is_refused(inbox: Inbox, operator: SigningKey) -> None:
+    """Also one that is signed and was overheard: it cannot be played back here."""
+    assert refusal(inbox, TOPICS.command, signed(command(device="another"), operator)) == "other_device"

@@ -40,6 +40,7 @@ class Recording:
             publish=self._publish,
             stored=lambda count: self.said.put(("stored", count)),
             live=lambda view: self.said.put(("live", view)),
+            failed=lambda error: self.said.put(("failed", str(error))),
             now_utc=lambda: 1234.5678,
         )
 
@@ -159,3 +160,20 @@ def test_a_line_that_says_kept_has_its_sample_on_disk(recording: Recording, tmp_
         recording.recorder.take(frame(picture), NOVEL)
     recording.recorder.close()
     assert len(seen) == 5 and all(stored > lines for lines, stored in seen)
+
+
+def test_a_record_that_fails_is_reported_and_the_next_one_made(recording: Recording) -> None:
+    broken = iter([ValueError("no link today")])
+
+    def fail_once() -> None:
+        for error in broken:
+            raise error
+
+    recording.before_publish = fail_once
+    recording.recorder.start()
+    first, second = (frame(image, f"in/{number}.png") for number, image in enumerate(images("teal", 2)))
+    recording.recorder.take(first, KNOWN)
+    assert recording.said.get(timeout=5) == ("failed", "no link today")
+    recording.recorder.take(second, KNOWN)
+    recording.recorder.close()
+    assert [line["origin"] for line in recording.lines()] == ["in/1.png"]
