@@ -97,7 +97,7 @@ class Daemon:
         self._state = self._state_file.load() or State(models=Models(active=active))
         self._first = ev.Started(self._now(), active, previous[0] if previous else None, classifier.manifest.labels)
         self._jobs = JobFolders(self._home.jobs)
-        self._jobs.remove_all_but(self._state.round.job_id if self._state.round else None)
+        self._jobs.remove_all_but(*_jobs_of(self._state))
 
         self._inference = Inference(classifier, self._on_verdict, self._on_frame_error)
         self._topics = wire.Topics(config.device.prefix, config.device.fleet, config.device.name)
@@ -460,6 +460,12 @@ class Daemon:
 
 _WAKE = ev.Ticked(-1.0)
 """Ends a wait without being an event."""
+
+
+def _jobs_of(state: State) -> list[str]:
+    """The job under way, and the last one: closing it may be what the former life did not get to."""
+    jobs = [state.round.job_id] if state.round else []
+    return jobs + ([state.last_ending.close.job_id] if state.last_ending else [])
 
 
 def _durable(state: State) -> State:

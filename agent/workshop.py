@@ -235,7 +235,8 @@ class Workshop:
 
     def _close(self, command: do.CloseJob) -> list[Report]:
         self._teacher.forget(command.job_id)
-        if command.learned:
+        # Closed in a former life already, where there is no folder: rereading the buffer would be for nothing.
+        if command.learned and self._jobs.exists(command.job_id):
             self._store.remove(self._taught(command.job_id))
             self._rescreen()
         self._store.release(command.job_id)

@@ -59,10 +59,10 @@ class JobFolders:
     def remove(self, job_id: str) -> None:
         shutil.rmtree(self.path(job_id), ignore_errors=True)
 
-    def remove_all_but(self, job_id: str | None) -> None:
+    def remove_all_but(self, *job_ids: str) -> None:
         """What crashes have left behind."""
         for folder in self._root.iterdir():
-            if folder.name != job_id:
+            if folder.name not in job_ids:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

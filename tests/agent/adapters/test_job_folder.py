@@ -109,5 +109,5 @@ def test_all_but_one_go_at_the_start(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     folders.remove_all_but("job-000002")
     assert [path.name for path in tmp_path.iterdir()] == ["job-000002"]
-    folders.remove_all_but(None)
+    folders.remove_all_but()
     assert list(tmp_path.iterdir()) == []
