@@ -75,7 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
             epochs=arguments.epochs,
         )
         outcome = tell(plan, see)
-    except (DatasetError, BrokerError, ProcessError, StoryError, OSError) as error:
+    except DatasetError as error:
+        see.say(f"{error}", kind="bad")
+        return 2
+    except (BrokerError, ProcessError, StoryError, OSError) as error:
         keep = True
         see.say(f"{error}", kind="bad")
         see.say(f"everything is in {scene}", kind="quiet")

@@ -46,8 +46,9 @@ class Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the model is. `decision`: the class is the largest of the first len(labels) logits, or the densest
-    Gaussian of the class statistics. `flip`: its views may be mirrored. `teacher`, `parent`: digests, or ""."""
+    """What the model is. `decision`: the class is the largest of the first len(labels) logits, the densest
+    Gaussian of the class statistics, or both (`transfer.head.decide`). `flip`: its views may be mirrored. `teacher`,
+    `parent`: digests, or ""."""
 
     schema: int = SCHEMA
     kind: Literal["student", "teacher"]
@@ -55,7 +56,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     labels: tuple[str, ...]
     input: InputSpec
     net: NetSpec
-    decision: Literal["logits", "gaussian"] = "logits"
+    decision: Literal["logits", "gaussian", "fused"] = "logits"
     flip: bool = True
     pairs: tuple[Pair, ...] = ()
     teacher: str = ""
@@ -89,7 +90,7 @@ def _check_labels(manifest: Manifest) -> None:
     for text in (manifest.name, *labels):
         if not 1 <= len(text) <= MAX_LABEL_CHARACTERS or not text.isprintable():
             raise ValueError(f"name or label {text[:80]!r}: 1 to {MAX_LABEL_CHARACTERS} printable characters")
-    if manifest.decision == "logits" and len(labels) > manifest.net.classes:
+    if manifest.decision != "gaussian" and len(labels) > manifest.net.classes:
         raise ValueError(f"{len(labels)} labels but only {manifest.net.classes} logits to decide by")
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from agent.adapters.intake import Frame
 from transfer import preprocess
 from transfer.bundle import Bundle
-from transfer.head import HeadError
+from transfer.head import HeadError, decide
 from transfer.manifest import Manifest
 
 WAITING_FRAMES = 8
@@ -86,11 +86,7 @@ class Classifier:
             raise InferenceError(f"generation {self.generation}: {error}") from None
         if not np.isfinite(novelties).all():
             raise InferenceError(f"generation {self.generation}: the model's features are too large to be judged")
-        if self.manifest.decision == "gaussian":
-            probabilities = self._statistics.posterior(features)
-        else:
-            shifted = np.exp(logits[:, : len(labels)] - logits[:, : len(labels)].max(axis=1, keepdims=True))
-            probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+        probabilities = decide(self.manifest.decision, self._statistics, logits, features)
         best = probabilities.argmax(axis=1)
         return [
             Verdict(

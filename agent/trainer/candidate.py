@@ -68,7 +68,7 @@ def write(
         old,
         labels=(*old.labels, job.category),
         net=net,
-        decision="gaussian",
+        decision="fused",
         parent=inputs.model.digest,
         made_by=f"trainer, tier {job.tier}, {job.job_id}",
         files={},

@@ -6,7 +6,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.head import ClassStatistics, HeadError, append_row, fit, from_arrays, largest_cluster
+from transfer.head import ClassStatistics, HeadError, append_row, decide, fit, from_arrays, largest_cluster
 
 WIDTH = 32
 
@@ -126,3 +126,28 @@ def test_the_new_row_is_as_long_as_the_others_and_points_to_its_category() -> No
 def test_a_category_the_network_does_not_see_has_no_row() -> None:
     with pytest.raises(HeadError, match="zero"):
         append_row(np.ones((2, 3)), np.ones(2), np.zeros(3))
+
+
+def test_decisions_by_logits_gaussians_and_both() -> None:
+    rng = np.random.default_rng(5)
+    features = np.concatenate([rng.uniform(0, 1, (60, 6)), rng.uniform(2, 4, (60, 6))]).astype(np.float32)
+    statistics = fit(features, np.repeat([0, 1], 60), ("low", "high"))
+    logits = np.tile(np.float32([[0.0, 2.0, 99.0]]), (120, 1))  # a third, wider logit is none of the labels
+    by_logits = decide("logits", statistics, logits, features)
+    assert by_logits.shape == (120, 2) and (by_logits.argmax(axis=1) == 1).all()
+    assert np.allclose(decide("gaussian", statistics, logits, features), statistics.posterior(features))
+    fused = decide("fused", statistics, logits, features)
+    assert np.allclose(fused.sum(axis=1), 1, atol=1e-5)
+    wanted = statistics.posterior(features).astype(np.float64) * by_logits**0.5
+    assert np.allclose(fused, wanted / wanted.sum(axis=1, keepdims=True), atol=1e-4)
+    # Certain Gaussians outvote the logits; it takes both to be sure.
+    assert (fused.argmax(axis=1) == np.repeat([0, 1], 60)).all()
+
+
+def test_a_decision_never_divides_by_nothing() -> None:
+    statistics = fit(np.eye(4, dtype=np.float32).repeat(5, axis=0), np.repeat(np.arange(4), 5), tuple("abcd"))
+    far = np.full((2, 4), 1e6, np.float32)
+    logits = np.float32([[1e4, -1e4, 0, 0], [0, 0, 0, 0]])
+    for decision in ("logits", "gaussian", "fused"):
+        probability = decide(decision, statistics, logits, far)  # type: ignore[arg-type]
+        assert np.isfinite(probability).all() and np.allclose(probability.sum(axis=1), 1, atol=1e-5)

@@ -72,7 +72,7 @@ def test_it_is_a_whole_bundle_that_says_where_it_is_from(world: World, job: Path
     read, weights, statistics = parts
     candidate.write(read, weights, statistics, by_torch(read, weights))
     made = bundle.load(job / "candidate", trusted=None)
-    assert made.manifest.labels == (*OLD, NEW) and made.manifest.decision == "gaussian"
+    assert made.manifest.labels == (*OLD, NEW) and made.manifest.decision == "fused"
     assert made.manifest.parent == read.model.digest and made.manifest.teacher == world.digest_of_teacher
     assert made.manifest.pairs == read.model.manifest.pairs and "job-000001" in made.manifest.made_by
     assert made.statistics().labels == (*OLD, NEW)

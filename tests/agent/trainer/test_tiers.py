@@ -117,7 +117,7 @@ def test_the_loss_is_the_papers_and_the_drift(prepared: Callable[..., Inputs], a
         got = tiers._loss(logits, feature, maps, anchors, batch, task, taught, tiers._shared_columns(read, taught))
         at = torch.from_numpy(batch)
         wanted = 1.0 * losses.j3(logits, torch.tensor([3, 3, 3]))
-        wanted += 0.01 / anchors.feature.square().mean()
+        wanted += tiers.LAMBDA_KEEP * 0.01 / anchors.feature.square().mean()
         if taught is None:
             wanted += 0.2 * losses.j1(logits[:, :3], anchors.logits[at][:, :3])
         else:
