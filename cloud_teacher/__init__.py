@@ -2,6 +2,6 @@
 
 import os
 
-# Threads that wait must sleep. OpenMP's default is to spin, and where two trainings share two cores that makes each six
-# times slower (measured); alone it costs nothing. Read once, when torch is first imported.
+# Threads that wait must sleep. OpenMP's default is to spin: where two trainings share two cores that makes each four to
+# nine times slower (measured); alone, sleeping costs about a sixth. Read once, when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
