@@ -99,7 +99,7 @@ def _torch() -> Finding:
     if status == -signal.SIGILL:
         advice = "on ARMv8.0 use torch>=2.6,<2.10; until then set training.tier: head"
         return _limited("torch", "dies of an illegal instruction: head tier only", advice)
-    advice = "pip install 'understudy[train]' for the other tiers; until then set training.tier: head"
+    advice = "pip install 'understudy[train]' for the other tiers; the trainer uses head until then"
     return _limited("torch", f"{line}: head tier only", advice)
 
 
