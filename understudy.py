@@ -6,6 +6,7 @@ Each room has a command line of its own; this only opens the door, and imports n
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 ROOMS = {
@@ -35,7 +36,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"understudy: there is no {arguments[0]!r}; the rooms are {', '.join(ROOMS)}", file=sys.stderr)
         return 2
     module, function, _ = room
-    result = getattr(importlib.import_module(module), function)(arguments[1:])
+    try:
+        result = getattr(importlib.import_module(module), function)(arguments[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `... | head` has read enough. What is still buffered must not be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return int(result)
 
 

@@ -59,3 +59,13 @@ def test_as_a_process_only_the_room_asked_for_is_entered() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout == "['agent']\n" and "source.folder: needed" in ran.stderr
+
+
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "understudy", "agent", "show-config", "--explain", "--set", "source.folder=x"]
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert writer.stdout is not None and writer.stderr is not None
+    writer.stdout.close()  # before it has written anything
+    assert writer.wait(30) == 141
+    assert writer.stderr.read() == b""
+    writer.stderr.close()
