@@ -180,9 +180,9 @@ def learn(fleet: Fleet, *, noticed: float = 0.5, recognised: float = 0.8) -> Any
     """Drop new images, trigger, feed on until the round has ended well; the new category is then recognised."""
     train = fleet.images(fleet.new, test=False)[:200]
     fleet.await_served(fleet.drop("new", fleet.new, train))
-    novel = sum(said.novel for said in fleet.feed.of_stage("new"))
-    assert novel >= noticed * len(train), "the new category was not noticed"
-    fleet.trigger(int(novel * 0.8))
+    kept = sum(said.kept for said in fleet.feed.of_stage("new"))
+    assert kept >= noticed * len(train), "the new category was not noticed"
+    fleet.trigger(int(kept * 0.8))
     fleet.hear(lambda m: isinstance(m, wire.Event) and m.kind == "swapped")
     fleet.keep_feeding()
     ending = fleet.await_end()

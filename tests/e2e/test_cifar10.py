@@ -48,7 +48,7 @@ def test_a_truck_is_learned_from_its_own_images_alone(
         of=(Models(tmp_path / "student", weights, key), data, NEW),
         # 200 images judge the old categories: at least two of them may fall by chance.
         gate={"max_old_drop": 0.03},
-        novelty={"false_alarm_rate": 0.1},
+        novelty={"buffer_share": 0.3},
         training={"threads": 1, "nice": 0, "epochs": 4},
     )
     fleet.start_worker()
