@@ -23,7 +23,7 @@ def _standing_in(*names: str) -> Iterator[None]:
 
 
 # structlog imports asyncio (for its async methods) and rich (for colour) where it finds them. The daemon uses neither,
-# and together they cost it 15 MiB, a third of its memory.
+# and together they cost it 6 MiB (measured on x86-64, of 52 after its imports).
 with _standing_in("asyncio", "rich", "rich.console", "rich.traceback"):
     try:
         import structlog

@@ -104,7 +104,7 @@ def test_only_what_moves_is_given_to_the_optimiser(
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_the_loss_is_the_papers_and_the_drift(prepared: Callable[..., Inputs], asked: bool) -> None:
-    """l1*J1 + l2*sum(Jb) + l3*J3 with the weights of section 4.1, and the features held where they were."""
+    """l1*J1 + l2*sum(Jb) + l3*J3 with our weights (the paper gives none), and the features held where they were."""
     read = prepared("transfer", asked=asked)
     taught = teacher.from_answers(read)
     task = tiers._task(read, read.train, taught)
