@@ -1,8 +1,8 @@
 """The student itself: which part of the teacher it keeps (arXiv 2201.10947, section 3), and its training.
 
-It is trained against *all* of the teacher's logits, those of categories it must not know included: what the teacher
-sees of a truck in a picture of a car shapes features that later tell trucks apart, though no truck was ever shown. The
-extra rows of its last layer are dropped in the end.
+It is trained against *all* of the teacher's logits, those of categories it must not know included, and against the
+teacher's feature: what the teacher sees of a truck in a picture of a car shapes features that later tell trucks apart,
+though no truck was ever shown. The extra rows of its last layer are dropped in the end.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cloud_teacher import compute
 from cloud_teacher.datasets import Dataset
 from cloud_teacher.progress import Report
-from cloud_teacher.teacher_logits import TeacherLogits, picture
-from cloud_teacher.train import Rows, Schedule, identity_of, optimise
+from cloud_teacher.teacher_outputs import TeacherOutputs, picture
+from cloud_teacher.train import AfterEpoch, Rows, Schedule, augment, identity_of, optimise
 from cloud_teacher.zoo import Teacher, fast
 from transfer.networks import ResNet, build, weights_of
 from transfer.pruning import Plan, filter_widths, plan, shrink, widths_within, zero_fractions
@@ -32,7 +33,9 @@ Images = npt.NDArray[np.uint8]
 
 PRUNING_BATCH = 128
 """Images over which eq. 2 is averaged: the paper's batch size."""
-LOGITS_WEIGHT, LABELS_WEIGHT = 0.5, 0.1
+LOGITS_WEIGHT, FEATURES_WEIGHT, LABELS_WEIGHT = 0.5, 5.0, 0.1
+
+Taught = Literal["all", "known", "labels"]
 
 
 class CompressionError(ValueError):
@@ -46,7 +49,8 @@ class Recipe:
     known: the categories the device knows. depth: blocks kept of each group. Widths: by `threshold` (P of eq. 2), or to
     fill `most_parameters`, or the teacher's own. views: how many views of each image the teacher is asked about; the
     epochs go through them in turn. holdout_per_class: images set aside for the bundle, to judge candidates on the
-    device by.
+    device by. inherit: start from the weights of the kept filters, not from chance. taught: by `all` that the teacher
+    says, by its logits of the `known` categories alone, or by the `labels` without a teacher.
     """
 
     known: tuple[str, ...]
@@ -57,6 +61,8 @@ class Recipe:
     views: int = 4
     holdout_per_class: int = 25
     quantise: Literal["none", "dynamic_int8"] = "none"
+    inherit: bool = True
+    taught: Taught = "all"
 
 
 def choose(teacher: Teacher, images: Images, recipe: Recipe) -> Plan:
@@ -80,36 +86,44 @@ def distil(
     recipe: Recipe,
     cache_dir: Path | None,
     report: Report,
+    after_epoch: AfterEpoch | None = None,
 ) -> ResNet:
-    """The student, with all the teacher's logits, started from the inherited weights and trained on `rows`.
-
-    The loss is the squared distance of all logits plus the cross entropy among the known ones.
-    """
+    """The student, with all the teacher's logits, trained on `rows` as the recipe says. Logits that it was not taught
+    stay as they were inherited."""
     spec, weights = shrink(teacher.spec, weights_of(teacher.net), chosen)
     torch.manual_seed(recipe.schedule.seed)
-    student = fast(build(spec, weights))
-    known = [teacher.labels.index(label) for label in data.labels]
-    taught = TeacherLogits(teacher, data, rows, cache_dir)
+    student = fast(build(spec, weights) if recipe.inherit else ResNet(spec))
+    known = torch.tensor([teacher.labels.index(label) for label in data.labels], device=compute.device())
+    kept = torch.tensor(chosen.out[-1], device=compute.device())
     targets = torch.from_numpy(data.train_targets[rows])
     views = min(recipe.views, recipe.schedule.epochs)
-    for index in range(views):
-        taught.prepare(
-            index,
-            lambda done, total, index=index: report(  # type: ignore[misc]
-                "ask teacher", index * total + done, views * total
-            ),
-        )
+    outputs = None
+    if recipe.taught != "labels":
+        outputs = TeacherOutputs(teacher, data, cache_dir)
+        outputs.prepare(views, lambda done, total: report("ask teacher", done, total))
 
     def loss_of(batch: Rows, epoch: int, random: np.random.Generator) -> Tensor:
-        index = epoch % views
-        images = np.stack([picture(data, int(rows[row]), index) for row in batch])
-        logits = student(to_tensor(images, teacher.input)).logits
-        distance = functional.mse_loss(logits, torch.from_numpy(taught.of(index)[batch]))
-        return LOGITS_WEIGHT * distance + LABELS_WEIGHT * functional.cross_entropy(
-            logits[:, known], targets[torch.from_numpy(batch)]
-        )
+        if outputs is None:
+            images = augment(data.train_images[rows[batch]], random, flip=data.flip)
+        else:
+            images = np.stack([picture(data.train_images[row], epoch % views, flip=data.flip) for row in rows[batch]])
+        with compute.rounded():
+            mine = student(to_tensor(images, teacher.input).to(compute.device()))
+        logits, wanted = mine.logits.float(), targets[torch.from_numpy(batch)].to(compute.device())
+        labels = functional.cross_entropy(logits[:, known], wanted)
+        if outputs is None:
+            return labels
+        said = outputs.of(epoch % views, rows[batch])
+        theirs = said.logits.to(compute.device())
+        if recipe.taught == "known":
+            return LABELS_WEIGHT * labels + LOGITS_WEIGHT * functional.mse_loss(logits[:, known], theirs[:, known])
+        features = said.features.to(compute.device())[:, kept]
+        gap = (mine.feature.float() - features).square().mean() / features.square().mean()
+        distance = LOGITS_WEIGHT * functional.mse_loss(logits, theirs) + FEATURES_WEIGHT * gap
+        return LABELS_WEIGHT * labels + distance
 
-    identity = identity_of("student", teacher.digest, data.fingerprint, chosen, recipe)
+    weights_of_terms = (LOGITS_WEIGHT, FEATURES_WEIGHT, LABELS_WEIGHT)
+    identity = identity_of("student", teacher.digest, data.fingerprint, rows.tobytes(), chosen, recipe, weights_of_terms)
     optimise(
         student,
         len(rows),
@@ -119,6 +133,7 @@ def distil(
         checkpoint=cache_dir / f"checkpoint-{identity[:16]}.pt" if cache_dir else None,
         identity=identity,
         report=report,
+        after_epoch=after_epoch,
     )
     return student
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cloud_teacher import compute
 from cloud_teacher.datasets import Dataset
 from cloud_teacher.progress import Report, silent
 from cloud_teacher.zoo import fast
@@ -45,6 +46,9 @@ class Schedule:
     seed: int = 0
 
 
+AfterEpoch = Callable[[int, ResNet], None]
+"""Called with the number of epochs done and the network in evaluation mode."""
+
 LossOf = Callable[[Rows, int, np.random.Generator], Tensor]
 """The loss on these rows in this epoch; all chance comes from the generator."""
 
@@ -59,14 +63,17 @@ def optimise(
     checkpoint: Path | None = None,
     identity: str = "",
     report: Report = silent,
+    after_epoch: AfterEpoch | None = None,
 ) -> None:
-    """Minimise `loss_of` over all `rows` with SGD (Nesterov), in place.
+    """Minimise `loss_of` over all `rows` with SGD (Nesterov), in place, on the device of `cloud_teacher.compute`; the
+    network comes back on the CPU.
 
     After every epoch all that is needed to go on is written to `checkpoint`; if one of the same `identity` is there,
     training goes on from it, with the same batches and augmentations as if it had never stopped.
     """
     steps = max(1, rows // schedule.batch_size)  # the rest of an epoch is dropped: a batch of one has no variance
     total = steps * schedule.epochs
+    net.to(compute.device())
     optimizer = torch.optim.SGD(
         net.parameters(), schedule.learning_rate, MOMENTUM, weight_decay=schedule.weight_decay, nesterov=True
     )
@@ -93,7 +100,9 @@ def optimise(
             raise FloatingPointError(f"{stage}: the loss is no longer a number in epoch {epoch + 1}; lower the rate")
         if checkpoint:
             _store(checkpoint, identity, epoch + 1, parts)
-    net.eval()
+        if after_epoch:
+            after_epoch(epoch + 1, net.eval())
+    net.cpu().eval()
 
 
 def one_cycle(progress: float) -> float:
@@ -158,8 +167,8 @@ def accuracy(net: ResNet, images: Images, targets: Rows, spec: InputSpec) -> flo
     right = 0
     for start in range(0, len(images), EVALUATION_BATCH):
         span = slice(start, start + EVALUATION_BATCH)
-        guess = net(to_tensor(images[span], spec)).logits.argmax(dim=1)
-        right += int((guess.numpy() == targets[span]).sum())
+        guess = net(to_tensor(images[span], spec).to(next(net.parameters()).device)).logits.argmax(dim=1)
+        right += int((guess.cpu().numpy() == targets[span]).sum())
     return right / max(1, len(images))
 
 
@@ -185,9 +194,10 @@ def train_teacher(
 
     def loss_of(rows: Rows, epoch: int, random: np.random.Generator) -> Tensor:
         images = augment(dataset.train_images[rows], random, flip=dataset.flip)
-        logits = net(to_tensor(images, dataset.input)).logits
-        wanted, smoothing = targets[torch.from_numpy(rows)], schedule.label_smoothing
-        return functional.cross_entropy(logits, wanted, label_smoothing=smoothing)
+        with compute.rounded():
+            logits = net(to_tensor(images, dataset.input).to(compute.device())).logits.float()
+        wanted = targets[torch.from_numpy(rows)].to(compute.device())
+        return functional.cross_entropy(logits, wanted, label_smoothing=schedule.label_smoothing)
 
     identity = identity_of("teacher", spec, schedule, dataset.fingerprint)
     optimise(
