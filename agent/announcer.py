@@ -63,14 +63,15 @@ class Announcer:
 
     def job(self, report: do.ReportJob) -> None:
         """Durable, and the last to be given up: an operator waits for it."""
-        self._log.info("job", state=report.state, category=report.category, detail=report.detail)
+        self._log.info("job", state=report.state, categories=list(report.categories), detail=report.detail)
         scores = report.scores
         message = wire.JobUpdate(
             device=self._config.device.name,
             session=self._session,
             at_utc=time.time(),
             trigger_id=report.trigger_id,
-            category=report.category,
+            categories=report.categories,
+            left_out=report.left_out,
             state=report.state,
             detail=report.detail[:1000],
             old_before=scores.old_before if scores else None,
@@ -110,7 +111,7 @@ class Announcer:
             generation=state.models.active,
             previous=state.models.previous,
             labels=state.models.labels,
-            category=state.round.wish.category if state.round else "",
+            categories=state.round.wish.categories if state.round else (),
             collected=state.novel_count,
             wanted=state.round.wish.samples_wanted if state.round else 0,
             frames=served.frames,

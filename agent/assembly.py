@@ -42,6 +42,7 @@ def make_source(
         reject=reject,
         seen=seen,
         rescan_s=source.rescan_s,
+        labelled=source.folder_labels,
         max_bytes=int(source.max_file_mib * 2**20),
         max_pixels=int(source.max_megapixels * 1e6),
     )

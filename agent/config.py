@@ -50,6 +50,7 @@ class Device:
 class Source:
     kind: Literal["folder", "camera"] = _says("folder", "where images come from")
     folder: str = _says("", "folder to watch (kind folder); its subfolders are watched too")
+    folder_labels: bool = _says(False, "an image in a subfolder is of the category that the subfolder is named after")
     camera: str = _says("", "V4L2 device (/dev/video0), rtsp:// URL or a video file (kind camera)")
     fps: float = _says(1.0, "frames a second taken from the camera")
     rescan_s: float = _says(30.0, "how often the folder is read whole, in case notifications were lost")
@@ -111,6 +112,7 @@ class Training:
     memory_mib: int = _says(0, "data the trainer may allocate; 0 = no limit")
     holdout_share: float = _says(0.2, "share of the new samples that judge the candidate instead of training it")
     quantise: Literal["none", "dynamic_int8"] = _says("none", "weights of the candidate's .tflite")
+    use_unlabelled: bool = _says(False, "samples whose category nobody knows train too, by the teacher's answer alone")
     min_samples: int = _says(20, "a round is not begun with fewer")
     collect_limit_s: float = _says(86_400.0, "collecting is given up (or done with what there is) after this")
     teacher_timeout_s: float = _says(30.0, "the teacher is asked again after this, doubled each time")
@@ -138,6 +140,9 @@ class Budget:
 @dataclass(frozen=True, slots=True)
 class Gate:
     max_old_drop: float = _says(0.02, "accuracy on held-out old images may fall by this at most")
+    max_category_drop: float = _says(
+        0.25, "one old category may lose this, and one image; a new one may stay so far below min_new's share"
+    )
     min_new: float = _says(0.6, "accuracy on held-out new images must reach this share of the old categories'")
 
 
@@ -347,6 +352,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "budget.margin": (0.0, 0.9),
     "budget.sample_s": (0.1, 3_600),
     "gate.max_old_drop": (0.0, 1.0),
+    "gate.max_category_drop": (0.0, 1.0),
     "gate.min_new": (0.0, 1.0),
     "probation.frames": (1, 1_000_000),
     "probation.limit_s": (1, 1e8),

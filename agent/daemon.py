@@ -113,7 +113,7 @@ class Daemon:
             PredictionLog(self._home.predictions, max_bytes=int(config.log.predictions_mib * 2**20)),
             self._store,
             publish=self._announcer.prediction,
-            stored=lambda count: self.put(ev.NovelSampleStored(self._now(), count)),
+            stored=lambda: self.put(ev.NovelSampleStored(self._now(), self._workshop.count_new())),
             live=self._on_live,
             failed=lambda error: self._log.error("not_recorded", error=f"{type(error).__name__}: {error}"),
         )
@@ -429,7 +429,7 @@ class Daemon:
         status.pop("type", None)
         status["link"] = (self._link.protocol or "down") if self._link else "none configured"
         status["connected"] = self._state.link is LinkState.UP
-        status["waiting_triggers"] = [wish.category for wish in self._state.waiting]
+        status["waiting_triggers"] = [list(wish.categories) for wish in self._state.waiting]
         status["failures"] = self._state.failures
         status["samples"] = self._store.count()
         status["outbox_messages"], status["outbox_bytes"] = self._outbox.size()

@@ -25,22 +25,32 @@ import msgspec
 from msgspec import Meta
 
 from transfer.durable import write_atomic
+from transfer.wire import Categories, check_categories
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_JSON_BYTES = 16 * 1024 * 1024
 
 Tier = Literal["head", "sparse", "transfer"]
 
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the trainer is to do. `holdout` marks samples that judge the candidate and must not train it."""
+    """What the trainer is to do.
 
-    schema: Literal[1] = 1
+    `given`, of each sample: the label that it came with, "" where it came with none; () where none did. `holdout`
+    marks samples that judge the candidate and must not train it. `unseen`: the categories may have no sample at all
+    and are learned from the teacher's word on the others (the paper, section 4.2). `use_unlabelled`: samples that no
+    label is known of train too, by what the teacher says of them (J1 and Jb without J3).
+    """
+
+    schema: Literal[2] = 2
     job_id: str
-    category: Annotated[str, Meta(min_length=1, max_length=64)]
+    categories: Categories
     tier: Tier
     sample_ids: tuple[str, ...]
     holdout: tuple[bool, ...]
+    given: tuple[Annotated[str, Meta(max_length=64)], ...] = ()
+    unseen: bool = False
+    use_unlabelled: bool = False
     views: Annotated[int, Meta(ge=1, le=64)] = 2
     epochs: Annotated[int, Meta(ge=1, le=1000)] = 12
     batch_size: Annotated[int, Meta(ge=2, le=4096)] = 64
@@ -50,8 +60,11 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
 
     def __post_init__(self) -> None:
+        check_categories(self.categories)
         if len(self.sample_ids) != len(self.holdout):
             raise ValueError(f"{len(self.holdout)} holdout marks for {len(self.sample_ids)} samples")
+        if self.given and len(self.given) != len(self.sample_ids):
+            raise ValueError(f"{len(self.given)} given labels for {len(self.sample_ids)} samples")
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,16 +77,24 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a job ended. `refused` are samples judged not to be of the category: neither trained on nor tested with.
+    """How a job ended.
 
-    `tier` is the one that was used: `head` where torch cannot be imported, whatever was asked for.
+    `tier` is the one that was used: `head` where torch cannot be imported, whatever was asked for. `labels`, in the
+    order of the job's samples: the category that each was learned or held out as, "" for none. `refused` are samples
+    judged to be of none: neither trained on nor tested with. `held_out` are those that judge the candidate. `left_out`:
+    categories that are not in the candidate, with how many samples they had to be trained with. `foreign`: samples
+    with a given label that is neither known nor being learned.
     """
 
-    schema: Literal[1] = 1
+    schema: Literal[2] = 2
     ok: bool
     reason: str = ""
     tier: Tier = "head"
+    labels: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+    left_out: dict[str, int] = {}
+    foreign: int = 0
     seconds: float = 0.0
     stages: dict[str, float] = {}
 
@@ -98,6 +119,13 @@ def read_result(folder: Path) -> Result | None:
     """The result, or None while there is none. Raises JobError where there is one that cannot be read."""
     path = folder / "result.json"
     return _read(path, Result) if path.exists() else None
+
+
+def labels_of(job: Job, result: Result) -> dict[str, str]:
+    """What each sample was learned or held out as, by its id; "" for nothing. Raises JobError where they do not fit."""
+    if len(result.labels) != len(job.sample_ids):
+        raise JobError(f"{job.job_id}: result.json has {len(result.labels)} labels for {len(job.sample_ids)} samples")
+    return dict(zip(job.sample_ids, result.labels, strict=True))
 
 
 _T = TypeVar("_T", Job, Result)

@@ -30,7 +30,7 @@ def of_the_stopped(config: Config) -> dict[str, Any]:
         "reason": "the daemon is not running; the round goes on when it is" if state and state.round else "",
         "generation": generation,
         "labels": list(state.models.labels) if state else [],
-        "category": state.round.wish.category if state and state.round else "",
+        "categories": list(state.round.wish.categories) if state and state.round else [],
         "privacy": config.privacy.mode,
     }
 
@@ -44,8 +44,8 @@ def render(status: dict[str, Any], *, colour: bool) -> str:
         lines.append(f"  {dim}{name:<10}{plain} {value}")
 
     phase = status["phase"] or "unknown"
-    category = f" {status['category']!r}" if status.get("category") else ""
-    line("doing", f"{phase}{category}")
+    categories = ", ".join(map(repr, status.get("categories", ())))
+    line("doing", f"{phase} {categories}".rstrip())
     if status.get("reason"):
         line("because", status["reason"])
     if "progress" in status:

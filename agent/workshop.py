@@ -22,16 +22,18 @@ from agent.adapters.teacher_client import TeacherClient, TeacherClientError
 from agent.config import Config
 from agent.core import commands as do
 from agent.core import events as ev
-from agent.job import Job, JobError, Tier, read_result, write_job
+from agent.job import Job, JobError, Tier, labels_of, read_result, write_job
 from transfer.bundle import BundleError
 
 if TYPE_CHECKING:
     from nacl.signing import SigningKey
 
-Report = tuple[str, dict[str, str | int | float | bool | None]]
+Detail = dict[str, str | int | float | bool | None]
+Report = tuple[str, Detail]
 
 SAMPLES_PER_WISH = 2
-"""At most this many times the wanted samples go into a job: some of the buffer are false alarms."""
+"""At most this many times the wanted samples, without a label or of one label, go into a job: some of the buffer are
+false alarms."""
 FIRST_FRAME_WAIT_S = 2.0
 SCREENED_AT_ONCE = 64
 MAX_RESCREENED = 5000
@@ -102,19 +104,25 @@ class Workshop:
             return []
         active = self._models.active()
         assert active is not None
-        samples = self._screened(self._store.select(command.samples_wanted * SAMPLES_PER_WISH, by="score"), active[0])
-        training = self._config.training
-        if len(samples) < training.min_samples:
-            why = f"{len(samples)} samples are still novel to the active model; {training.min_samples} are needed"
+        classifier, training = self._classifier(active[0]), self._config.training
+        known = classifier.manifest.labels
+        samples = self._chosen(command, classifier)
+        new = sum(sample.category not in known for sample in samples)
+        if new < training.min_samples:
+            what = "are in the buffer" if command.unseen else "are still novel to the active model"
+            why = f"{new} samples {what}; {training.min_samples} are needed"
             self._put(ev.JobUnpreparable(self._now(), command.job_id, why))
             return []
         ids = tuple(sample.sample_id for sample in samples)
         job = Job(
             job_id=command.job_id,
-            category=command.category,
+            categories=command.categories,
             tier=command.tier,
             sample_ids=ids,
             holdout=_holdout(ids, training.holdout_share),
+            given=tuple(sample.category for sample in samples),
+            unseen=command.unseen,
+            use_unlabelled=training.use_unlabelled,
             views=training.views,
             epochs=training.epochs,
             batch_size=training.batch_size,
@@ -128,12 +136,38 @@ class Workshop:
             self._put(ev.JobUnpreparable(self._now(), command.job_id, f"the job folder cannot be written: {error}"))
             return []
         self._put(ev.JobPrepared(self._now(), command.job_id, len(ids)))
-        return []
+        return [("job_prepared", self._made_of(samples, (*command.categories, *known)))]
 
-    def _screened(self, samples: list[Sample], generation: int) -> list[Sample]:
-        """Those the active model still finds novel enough, with its own features; the buffer may be older than it."""
-        classifier = self._classifier(generation)
-        return [_with_feature(sample, verdict) for sample, verdict in _verdicts(classifier, samples) if verdict.kept]
+    def _chosen(self, command: do.PrepareJob, classifier: Classifier) -> list[Sample]:
+        """Those that came with a label of use, then the most novel of those that came with none, with the features of
+        the active model: the buffer may be older than it.
+
+        What it no longer finds novel enough is left out, unless it is labelled, or the round is for categories of which
+        there need be no image: then all that there is may show the teacher's view.
+        """
+        limit = command.samples_wanted * SAMPLES_PER_WISH
+        here = self._store.categories()
+        useful = [label for label in (*command.categories, *classifier.manifest.labels) if label in here]
+        labelled = [sample for label in useful for sample in self._store.select(limit, category=label)]
+        silent = self._store.select(limit, by="score", category="")
+        verdicts = _verdicts(classifier, [*labelled, *silent])
+        return [
+            _with_feature(sample, verdict)
+            for sample, verdict in verdicts
+            if verdict.kept or sample.category or command.unseen
+        ]
+
+    def _made_of(self, samples: list[Sample], labels: tuple[str, ...]) -> Detail:
+        """`foreign`: samples in the buffer that came with none of the labels that this round is about."""
+        return {
+            "samples": len(samples),
+            "labelled": sum(sample.category != "" for sample in samples),
+            "foreign": self._store.count_besides(("", *labels)),
+        }
+
+    def count_new(self) -> int:
+        """How many samples in the buffer may be of new categories: all that did not come with the label of a known."""
+        return self._store.count_besides(self._inference.current.manifest.labels)
 
     def _classifier(self, generation: int) -> Classifier:
         return Classifier(
@@ -166,26 +200,27 @@ class Workshop:
                 return []
             job = self._jobs.job(command.job_id)
             generation = self._models.adopt(folder / "candidate", self._key)
-            refused = set(result.refused)
-            held_out = np.array(
-                [h and s not in refused for s, h in zip(job.sample_ids, job.holdout, strict=True)], bool
-            )
+            labels, held_out = labels_of(job, result), set(result.held_out)
+            judging = [row for row, name in enumerate(job.sample_ids) if name in held_out]
             active = self._models.active()
             assert active is not None
             scores = judge(
                 self._models.load(active[0]),
                 self._models.load(generation),
-                job.category,
-                self._jobs.images(command.job_id)[held_out],
+                self._jobs.images(command.job_id)[judging],
+                [labels[job.sample_ids[row]] for row in judging],
             )
         except (JobError, BundleError, InferenceError, OSError) as error:
             self._put(ev.CandidateUnusable(self._now(), command.job_id, str(error)))
             return []
-        self._put(ev.CandidateJudged(self._now(), command.job_id, generation, scores))
+        left_out = tuple(result.left_out)
+        self._put(ev.CandidateJudged(self._now(), command.job_id, generation, scores, left_out))
         detail = {
             **msgspec.to_builtins(scores),
             "trainer_s": round(result.seconds, 2),
-            "refused": len(refused),
+            "refused": len(result.refused),
+            "unlabelled": sum(label == "" for label in result.labels) - len(result.refused),
+            "left_out": ", ".join(f"{category} ({count})" for category, count in result.left_out.items()),
             "tier": result.tier,
         }
         return [("judged", detail)]
@@ -206,7 +241,7 @@ class Workshop:
         self._await_first_frame()
         served = self._inference.counters()
         self._put(ev.Promoted(self._now(), command.generation, active[0], classifier.manifest.labels))
-        detail: dict[str, str | int | float | bool | None] = {
+        detail: Detail = {
             "generation": command.generation,
             "seconds": round(self._now() - began_s, 3),
             "longest_wait_ms": round(served.longest_wait_s * 1000, 2),
@@ -246,27 +281,28 @@ class Workshop:
         except OSError as error:
             return [("garbage_not_collected", {"error": str(error)})]
         finally:
-            self._put(ev.NovelSampleStored(self._now(), self._store.count()))
+            self._put(ev.NovelSampleStored(self._now(), self.count_new()))
         return []
 
     def _taught(self, job_id: str) -> tuple[str, ...]:
-        """The samples of the new category. Those refused as none of it stay: the next trigger may be for them."""
+        """The samples that were learned as something. Those that nobody knew stay: the next trigger may be for them."""
         try:
             result = read_result(self._jobs.path(job_id))
-            refused = set(result.refused) if result else set()
-            return tuple(s for s in self._jobs.job(job_id).sample_ids if s not in refused)
+            labels = labels_of(self._jobs.job(job_id), result) if result else {}
+            return tuple(name for name, label in labels.items() if label)
         except JobError:
             return ()
 
     def _rescreen(self) -> None:
-        """What the new model knows is no longer novel and need not be kept."""
+        """What the new model knows is no longer novel and need not be kept, unless it came with a label: it waits for
+        the round in which that counts."""
         active = self._models.active()
         assert active is not None
         classifier = self._classifier(active[0])
         known = [
             sample.sample_id
             for sample, verdict in _verdicts(classifier, self._store.select(MAX_RESCREENED))
-            if not verdict.kept
+            if not verdict.kept and not sample.category
         ]
         self._store.remove(known)
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from cloud_teacher.amounts import count, share_of_zeros
+
 Parser = argparse.ArgumentParser
 BROKER_VARIABLE = "UNDERSTUDY_BROKER"
 
@@ -16,6 +18,7 @@ TEACHER_EXAMPLES = """examples:
   understudy teacher train --data digits --out teacher/
   understudy teacher compress --data digits --teacher teacher/ --unknown nine --key cloud.key --out student/
   understudy teacher compress --data cifar10 --teacher resnet56-4bfd9763.th --unknown truck --out student/
+  understudy teacher compress --data cifar10 --teacher wrn/ --unknown truck --params 0.23M --out student/
   understudy teacher serve --teacher teacher/ --broker mqtt://localhost --fleet home
 """
 FLEET_EXAMPLES = """examples:
@@ -33,22 +36,42 @@ def teacher_main(argv: Sequence[str] | None = None, prog: str = "understudy teac
     train = _command(commands, "train", "train a teacher on images and write its bundle", "teacher_commands:train")
     _data(train)
     train.add_argument("--depth", type=int, metavar="LAYERS", help="a CIFAR-type ResNet of this depth (8, 14, 20, ...)")
+    train.add_argument(
+        "--augmentation",
+        choices=("shift", "paper", "none"),
+        default="shift",
+        help="shift and mirror (default); as the paper: pad, crop, mirror, cut out, or for photographs crop and mirror",
+    )
+    train.add_argument(
+        "--cutout", type=int, metavar="PIXELS", help="side of the square that is cut out (the paper: 16)"
+    )
     _training(train)
 
     compress = _command(
         commands, "compress", "make a small student for devices from a teacher", "teacher_commands:compress"
     )
     _data(compress)
-    compress.add_argument(
-        "--teacher", type=Path, required=True, metavar="PATH", help="a teacher's bundle, or published weights (.th)"
-    )
+    _taught_by(compress)
     known = compress.add_mutually_exclusive_group(required=True)
     known.add_argument("--known", metavar="A,B,C", help="the categories the student is to know; only these are shown")
     known.add_argument("--unknown", metavar="X,Y", help="all categories but these")
     compress.add_argument("--blocks", type=int, metavar="N", help="blocks kept of each group: the last N")
     width = compress.add_mutually_exclusive_group()
-    width.add_argument("--threshold", type=float, metavar="P", help="prune filters whose map is >= P zeros (0.7 to 1)")
-    width.add_argument("--parameters", type=int, metavar="N", help="prune evenly to at most N parameters")
+    width.add_argument(
+        "--threshold", type=share_of_zeros, metavar="P", help="prune filters whose map is >= P zeros (0.7 to 1)"
+    )
+    width.add_argument("--params", type=count, metavar="N", help="prune to at most N parameters: 270000, 270k, 0.27M")
+    width.add_argument(
+        "--macs", type=count, metavar="N", help="prune to at most N multiply-accumulates an image: 10M, 1.5G"
+    )
+    width.add_argument("--student", metavar="SHAPE", help="not pruned: resnet20, wrn-16-2, ... or a .json of its shape")
+    compress.add_argument(
+        "--score",
+        choices=("zeros", "gradient"),
+        default="zeros",
+        help="what goes first: filters of many zeros, as many in every layer (the paper; default), or channels that the "
+        "teacher's logits hang on least, wherever they are",
+    )
     compress.add_argument("--views", type=int, default=4, metavar="N", help="views of each image (default 4)")
     compress.add_argument(
         "--holdout-per-class", type=int, default=25, metavar="N", help="images shipped to judge candidates by"
@@ -60,7 +83,7 @@ def teacher_main(argv: Sequence[str] | None = None, prog: str = "understudy teac
     _training(compress)
 
     serve = _command(commands, "serve", "answer the devices of a fleet over MQTT", "teacher_commands:serve")
-    serve.add_argument("--teacher", type=Path, required=True, metavar="PATH", help="a teacher's bundle, or .th weights")
+    _taught_by(serve)
     _broker(serve)
     serve.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: all cores)")
     serve.add_argument("--json", action="store_true", help="log JSON lines")
@@ -71,11 +94,14 @@ def fleet_main(argv: Sequence[str] | None = None, prog: str = "understudy fleet"
     parser = _parser(prog, "The operator: start learning rounds, watch devices, send them orders.", FLEET_EXAMPLES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    trigger = _command(commands, "trigger", "have the fleet learn a category", "fleet_commands:trigger")
+    trigger = _command(commands, "trigger", "have the fleet learn categories", "fleet_commands:trigger")
     _broker(trigger)
     _signed(trigger)
-    trigger.add_argument("--category", required=True, metavar="NAME", help="what the devices are to learn")
-    trigger.add_argument("--samples", type=int, default=100, metavar="N", help="samples to learn from (default 100)")
+    trigger.add_argument(
+        "--category", action="append", required=True, metavar="NAME", help="what the devices are to learn; repeatable"
+    )
+    trigger.add_argument("--samples", type=int, default=100, metavar="N", help="samples in all (default 100)")
+    trigger.add_argument("--unseen", action="store_true", help="devices may have no image of it: the teacher knows it")
     trigger.add_argument("--device", action="append", default=[], metavar="NAME", help="only this device; repeatable")
     trigger.add_argument("--id", metavar="ID", help="the trigger's id, to be recognised by (default: a random one)")
 
@@ -124,9 +150,31 @@ def _command(commands: argparse._SubParsersAction[Parser], name: str, what: str,
 
 
 def _data(parser: Parser) -> None:
-    parser.add_argument("--data", choices=("auto", "digits", "cifar10", "folder"), default="auto", help="default: auto")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="CIFAR-10's files, or folders of categories")
+    parser.add_argument("--data", choices=("auto", "digits", "cifar10", "cifar100", "folder"), default="auto")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="CIFAR's files, or folders of categories")
     parser.add_argument("--size", type=int, metavar="PIXELS", help="side of photographs (folder; default 64)")
+    parser.add_argument(
+        "--standardise",
+        choices=("dataset", "per-image"),
+        help="each image by the data set's mean and deviation, or by its own (the paper)",
+    )
+    parser.add_argument(
+        "--validation",
+        metavar="N",
+        help="judge by N training images set apart (or a share: 0.1), and leave the test images alone",
+    )
+
+
+def _taught_by(parser: Parser) -> None:
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="a teacher's bundle, published weights (.th, .pth), or a .yaml that describes any torch module",
+    )
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="of published weights: category names, one a line")
+    parser.add_argument("--input-size", type=int, metavar="PIXELS", help="of published weights: side of the images")
 
 
 def _training(parser: Parser) -> None:

@@ -18,18 +18,19 @@ import safetensors.numpy
 import torch
 
 from cloud_teacher.datasets import Dataset, DatasetError
-from cloud_teacher.distil import CompressionError, Recipe, choose, distil, narrowed
+from cloud_teacher.distil import PRUNING_BATCH, CompressionError, Recipe, choose, distil, narrowed
+from cloud_teacher.given_shape import GivenShape, given_shape
 from cloud_teacher.progress import Report, silent
 from cloud_teacher.train import Rows, accuracy
 from cloud_teacher.zoo import Teacher
 from transfer import bundle, tflite
-from transfer.graph import resnet_graph
+from transfer.graph import network_graph
 from transfer.head import ClassStatistics, fit
 from transfer.manifest import Manifest, Pair
 from transfer.networks import ResNet, count_parameters, weights_of
 from transfer.preprocess import normalise
 from transfer.questions import to_tensor
-from transfer.spec import InputSpec
+from transfer.spec import InputSpec, NetSpec
 
 if TYPE_CHECKING:
     from nacl.signing import SigningKey
@@ -89,6 +90,8 @@ def compress(
     dataset: Dataset,
     recipe: Recipe,
     *,
+    shape: NetSpec | None = None,
+    input: InputSpec | None = None,
     out_dir: Path,
     key: SigningKey | None = None,
     cache_dir: Path | None = None,
@@ -96,31 +99,38 @@ def compress(
 ) -> Compressed:
     """Make the student's bundle `out_dir`. Started again after a crash it goes on after the last finished epoch.
 
-    Raises CompressionError, DatasetError (unknown category) and BundleError.
+    shape: of the student, instead of what is left of the teacher when it is pruned; any teacher can teach it. input:
+    what the student takes, where it is not what its teacher takes.
+
+    Raises CompressionError, ShapeError, TeacherError (pruning a network that is not our own), DatasetError (unknown
+    category) and BundleError.
     """
     if out_dir.exists():
         raise CompressionError(f"{out_dir} exists already; bundles are never changed: choose another --out")
     data = dataset.only(recipe.known)
     _check_fit(teacher, data)
     parts = divide(data.train_targets, recipe.holdout_per_class)
-    chosen = choose(teacher, data.train_images[parts.train], recipe)
-    student = distil(teacher, data, parts.train, chosen, recipe, cache_dir, report)
+    shown = data.train_images[parts.train]
+    chosen = _under(teacher, shape, shown) if shape else choose(teacher, shown, recipe)
+    takes = input or teacher.input
+    student = distil(teacher, data, parts.train, chosen, recipe, cache_dir, report, input=input)
     report("pack student", 0, 3, "write the .tflite model")
     net = narrowed(student, [teacher.labels.index(label) for label in data.labels])
-    model = write_model(net, teacher.input, data.train_images[parts.calibration], recipe.quantise)
+    model = write_model(net, takes, data.train_images[parts.calibration], recipe.quantise)
     report("pack student", 1, 3, "class statistics")
-    statistics = measure(model, teacher.input, data, parts)
+    statistics = measure(model, takes, data, parts)
     report("pack student", 2, 3, "write the bundle")
     manifest = Manifest(
         kind="student",
         name=f"{dataset.name}-student",
         labels=data.labels,
-        input=teacher.input,
+        input=takes,
         net=net.spec,
         flip=dataset.flip,
         pairs=tuple(
             Pair(group, len(blocks) - 1, channels)
-            for group, (blocks, channels) in enumerate(zip(teacher.spec.groups, chosen.out, strict=True))
+            for group, (blocks, channels) in enumerate(zip(teacher.widths, chosen.out, strict=True))
+            if channels
         ),
         teacher=teacher.digest,
         made_by="understudy teacher compress",
@@ -134,10 +144,15 @@ def compress(
         held: Arrays = {"images": data.train_images[parts.holdout], "targets": data.train_targets[parts.holdout]}
         files[bundle.HOLDOUT] = safetensors.numpy.save(_contiguous(held))
     manifest = bundle.save(out_dir, manifest, files, key)
-    right = accuracy(net, data.test_images, data.test_targets, teacher.input)
+    right = accuracy(net, data.test_images, data.test_targets, takes)
     report("pack student", 3, 3, f"{right:.1%} on {len(data.labels)} categories")
     digest = bundle.load(out_dir, trusted=None).digest
     return Compressed(out_dir, manifest, digest, right, count_parameters(net))
+
+
+def _under(teacher: Teacher, shape: NetSpec, images: Images) -> GivenShape:
+    batch = images[:: max(1, len(images) // PRUNING_BATCH)][:PRUNING_BATCH]
+    return given_shape(teacher, shape, to_tensor(batch, teacher.input))
 
 
 def _check_fit(teacher: Teacher, data: Dataset) -> None:
@@ -153,7 +168,7 @@ def _check_fit(teacher: Teacher, data: Dataset) -> None:
 
 def write_model(net: ResNet, input: InputSpec, probes: Images, quantise: Literal["none", "dynamic_int8"]) -> bytes:
     """The .tflite model, checked against torch on `probes`. Raises CompressionError or MismatchError."""
-    model = tflite.write(resnet_graph(net.spec, weights_of(net), input.height, input.width), quantise=quantise)
+    model = tflite.write(network_graph(net.spec, weights_of(net), input.height, input.width), quantise=quantise)
     probes = probes[:: max(1, len(probes) // PROBES)]
     with torch.no_grad():
         expected = net(to_tensor(probes, input))

@@ -21,7 +21,7 @@ def device() -> torch.device:
 def has_bfloat16() -> bool:
     """Whether bfloat16 is fast here. Emulated, it would be slower than float32."""
     if device().type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
 
 

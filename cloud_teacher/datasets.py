@@ -1,8 +1,10 @@
 """The data a teacher is trained with: images of labelled categories, in the size a network takes. No torch.
 
 digits     the 1,797 scanned digits that come with scikit-learn: nothing to fetch, seconds to train
-cifar10    the official CIFAR-10 files (cloud_teacher.cifar)
+cifar10    the official CIFAR-10 files (cloud_teacher.cifar); cifar100 likewise
 folder     any folder of category folders of photographs (cloud_teacher.photographs)
+
+Whatever is chosen (a threshold, a rate, an epoch) is chosen on `validated`, never on the test images.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -69,6 +72,23 @@ class Dataset:
             test_targets=position[self.test_targets[test]],
         )
 
+    def validated(self, held: int | float, seed: int) -> Dataset:
+        """With a part of the training images for test images (see `split`), and without the test images: what is
+        measured on this data set may be used to choose by."""
+        train, validation = split(self.train_targets, held, seed)
+        return replace(
+            self,
+            train_images=self.train_images[train],
+            train_targets=self.train_targets[train],
+            test_images=self.train_images[validation],
+            test_targets=self.train_targets[validation],
+        )
+
+    def standardised(self, *, per_image: bool) -> Dataset:
+        """For a network that takes each image at its own mean and deviation (the paper, section 5), or at those of the
+        whole data set."""
+        return replace(self, input=msgspec.structs.replace(self.input, per_image=per_image))
+
     @property
     def fingerprint(self) -> str:
         """Tells this training set from any other: what is cached about its images is named after it."""
@@ -76,6 +96,39 @@ class Dataset:
         digest.update(self.train_targets.tobytes())
         digest.update(np.ascontiguousarray(self.train_images[:: max(1, len(self.train_images) // 256)]).tobytes())
         return digest.hexdigest()[:16]
+
+
+def split(targets: Targets, held: int | float, seed: int) -> tuple[Targets, Targets]:
+    """Rows to train with and rows to validate with, ascending: `held` images (int) or this share of them (float), of
+    every category its share, each chosen by the hash of its row and the seed: no random generator's stream can change
+    the split. Raises DatasetError where a category would have none on either side.
+    """
+    total = round(held * len(targets)) if isinstance(held, float) else held
+    if not 0 < total < len(targets):
+        raise DatasetError(f"cannot hold out {held} of {len(targets)} images: give a number of images or a share")
+    categories, sizes = np.unique(targets, return_counts=True)
+    counts = _shares(sizes, total)
+    bare = categories[(counts == 0) | (counts == sizes)]
+    if len(bare):
+        raise DatasetError(
+            f"holding out {total} of {len(targets)} images leaves category number {bare[0]} with none to train with "
+            "or none to validate with"
+        )
+    validation = np.zeros(len(targets), bool)
+    for category, count in zip(categories, counts, strict=True):
+        rows = np.flatnonzero(targets == category).tolist()
+        rows.sort(key=lambda row: hashlib.sha256(f"split:{seed}:{row}".encode()).digest())
+        validation[rows[:count]] = True
+    return np.flatnonzero(~validation), np.flatnonzero(validation)
+
+
+def _shares(sizes: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.int64]:
+    """`total` divided in proportion to `sizes`, the rest going to the largest remainders."""
+    counts, remainders = np.divmod(sizes * total, sizes.sum())
+    # Stable, so equal remainders are served in order.
+    counts[np.argsort(-remainders, kind="stable")[: total - counts.sum()]] += 1
+    shares: npt.NDArray[np.int64] = counts
+    return shares
 
 
 def default_cache() -> Path:

@@ -20,20 +20,30 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloud_teacher import compute
+from cloud_teacher.augmentation import augment
 from cloud_teacher.datasets import Dataset
+from cloud_teacher.given_shape import GivenShape
 from cloud_teacher.progress import Report
 from cloud_teacher.teacher_outputs import TeacherOutputs, picture
-from cloud_teacher.train import AfterEpoch, Rows, Schedule, augment, identity_of, optimise
+from cloud_teacher.train import AfterEpoch, Rows, Schedule, identity_of, optimise
 from cloud_teacher.zoo import Teacher, fast
+from transfer.limit import Limit
 from transfer.networks import ResNet, build, weights_of
-from transfer.pruning import Plan, filter_widths, plan, shrink, widths_within, zero_fractions
+from transfer.pruning import Plan, filter_widths, plan, shrink, shrunk_spec, widths_within, zero_fractions
 from transfer.questions import to_tensor
+from transfer.spec import InputSpec, parameters
+from transfer.taylor import importance
+from transfer.trimming import trimmed
 
 Images = npt.NDArray[np.uint8]
 
 PRUNING_BATCH = 128
 """Images over which eq. 2 is averaged: the paper's batch size."""
-LOGITS_WEIGHT, FEATURES_WEIGHT, LABELS_WEIGHT = 0.5, 5.0, 0.1
+LOGITS_WEIGHT, FEATURES_WEIGHT, LABELS_WEIGHT = 20.0, 5.0, 0.1
+"""Chosen on ResNet-56 and CIFAR-10's training images, a tenth of them held out: 10 epochs give 92.1 % on nine categories
+without the features and 93.1 % with them."""
+SILENCE = 1e-3
+"""Added to what is divided by: a teacher barely trained may have features that are all but zero."""
 
 Taught = Literal["all", "known", "labels"]
 
@@ -47,10 +57,12 @@ class Recipe:
     """How to make a student.
 
     known: the categories the device knows. depth: blocks kept of each group. Widths: by `threshold` (P of eq. 2), or to
-    fill `most_parameters`, or the teacher's own. views: how many views of each image the teacher is asked about; the
-    epochs go through them in turn. holdout_per_class: images set aside for the bundle, to judge candidates on the
-    device by. inherit: start from the weights of the kept filters, not from chance. taught: by `all` that the teacher
-    says, by its logits of the `known` categories alone, or by the `labels` without a teacher.
+    fill `most_parameters` or `most_macs`, or the teacher's own. score: what goes first under a limit, filters of many
+    `zeros` (the paper), each layer by the same share, or coupled channels by their `gradient`, from where they are
+    missed least. views: how many views of each image the teacher is asked about; the epochs go through them in turn.
+    holdout_per_class: images set aside for the bundle, to judge candidates on the device by. inherit: start from the
+    weights of the kept filters, not from chance. taught: by `all` that the teacher says, by its logits of the `known`
+    categories alone, or by the `labels` without a teacher.
     """
 
     known: tuple[str, ...]
@@ -63,38 +75,61 @@ class Recipe:
     quantise: Literal["none", "dynamic_int8"] = "none"
     inherit: bool = True
     taught: Taught = "all"
+    score: Literal["zeros", "gradient"] = "zeros"
+    most_macs: int | None = None
 
 
 def choose(teacher: Teacher, images: Images, recipe: Recipe) -> Plan:
     """Which blocks and filters the student keeps, judged by one batch of `images`, taken from all over them."""
     batch = images[:: max(1, len(images) // PRUNING_BATCH)][:PRUNING_BATCH]
-    zeros = zero_fractions(teacher.net, to_tensor(batch, teacher.input))
+    judges, limit = to_tensor(batch, teacher.input), _limit(teacher, recipe)
+    if recipe.score == "zeros":
+        return _by_zeros(teacher, judges, recipe, limit)
+    # A threshold counts zeros: it says how large the student is, and the gradient which channels it has.
+    limit = limit or Limit(parameters(shrunk_spec(teacher.spec, _by_zeros(teacher, judges, recipe, None))))
+    return trimmed(teacher.spec, importance(teacher.net, judges), recipe.depth, limit)
+
+
+def _by_zeros(teacher: Teacher, judges: Tensor, recipe: Recipe, limit: Limit | None) -> Plan:
+    zeros = zero_fractions(teacher.net, judges)
     if recipe.threshold is not None:
         widths = filter_widths(zeros, recipe.threshold)
-    elif recipe.most_parameters is not None:
-        widths = widths_within(teacher.spec, zeros, recipe.depth, recipe.most_parameters)
+    elif limit is not None:
+        widths = widths_within(teacher.spec, zeros, recipe.depth, limit)
     else:
         widths = {name: share.shape[1] for name, share in zeros.items()}
     return plan(teacher.spec, zeros, recipe.depth, widths)
+
+
+def _limit(teacher: Teacher, recipe: Recipe) -> Limit | None:
+    if sum(given is not None for given in (recipe.threshold, recipe.most_parameters, recipe.most_macs)) > 1:
+        raise CompressionError("a student's size is asked for in one way: by a threshold, its parameters or its MACs")
+    if recipe.most_parameters is not None:
+        return Limit(recipe.most_parameters)
+    if recipe.most_macs is not None:
+        return Limit(recipe.most_macs, (teacher.input.height, teacher.input.width))
+    return None
 
 
 def distil(
     teacher: Teacher,
     data: Dataset,
     rows: Rows,
-    chosen: Plan,
+    chosen: Plan | GivenShape,
     recipe: Recipe,
     cache_dir: Path | None,
     report: Report,
     after_epoch: AfterEpoch | None = None,
+    input: InputSpec | None = None,
 ) -> ResNet:
     """The student, with all the teacher's logits, trained on `rows` as the recipe says. Logits that it was not taught
-    stay as they were inherited."""
-    spec, weights = shrink(teacher.spec, weights_of(teacher.net), chosen)
+    stay as they were inherited. `input`: what the student takes, where it is not what its teacher takes."""
     torch.manual_seed(recipe.schedule.seed)
-    student = fast(build(spec, weights) if recipe.inherit else ResNet(spec))
+    student = fast(_untrained(teacher, chosen, recipe))
+    takes = input or teacher.input
     known = torch.tensor([teacher.labels.index(label) for label in data.labels], device=compute.device())
-    kept = torch.tensor(chosen.out[-1], device=compute.device())
+    answering = chosen.feature if isinstance(chosen, GivenShape) else chosen.out[-1]
+    kept = torch.tensor(answering, device=compute.device())
     targets = torch.from_numpy(data.train_targets[rows])
     views = min(recipe.views, recipe.schedule.epochs)
     outputs = None
@@ -108,22 +143,21 @@ def distil(
         else:
             images = np.stack([picture(data.train_images[row], epoch % views, flip=data.flip) for row in rows[batch]])
         with compute.rounded():
-            mine = student(to_tensor(images, teacher.input).to(compute.device()))
+            mine = student(to_tensor(images, takes).to(compute.device()))
         logits, wanted = mine.logits.float(), targets[torch.from_numpy(batch)].to(compute.device())
-        labels = functional.cross_entropy(logits[:, known], wanted)
+        labels: Tensor = functional.cross_entropy(logits[:, known], wanted)
         if outputs is None:
             return labels
         said = outputs.of(epoch % views, rows[batch])
         theirs = said.logits.to(compute.device())
         if recipe.taught == "known":
-            return LABELS_WEIGHT * labels + LOGITS_WEIGHT * functional.mse_loss(logits[:, known], theirs[:, known])
-        features = said.features.to(compute.device())[:, kept]
-        gap = (mine.feature.float() - features).square().mean() / features.square().mean()
-        distance = LOGITS_WEIGHT * functional.mse_loss(logits, theirs) + FEATURES_WEIGHT * gap
-        return LABELS_WEIGHT * labels + distance
+            return LABELS_WEIGHT * labels + LOGITS_WEIGHT * apart(logits[:, known], theirs[:, known])
+        features = apart(mine.feature.float()[:, : len(kept)], said.features.to(compute.device())[:, kept])
+        return LABELS_WEIGHT * labels + LOGITS_WEIGHT * apart(logits, theirs) + FEATURES_WEIGHT * features
 
-    weights_of_terms = (LOGITS_WEIGHT, FEATURES_WEIGHT, LABELS_WEIGHT)
-    identity = identity_of("student", teacher.digest, data.fingerprint, rows.tobytes(), chosen, recipe, weights_of_terms)
+    # All that decides the training; how its shape was found and how the student is packed does not.
+    terms = (recipe.schedule, views, recipe.inherit, recipe.taught, LOGITS_WEIGHT, FEATURES_WEIGHT, LABELS_WEIGHT)
+    identity = identity_of("student", teacher.digest, data.fingerprint, rows.tobytes(), chosen, takes, *terms)
     optimise(
         student,
         len(rows),
@@ -138,9 +172,21 @@ def distil(
     return student
 
 
+def apart(mine: Tensor, theirs: Tensor) -> Tensor:
+    """Squared distance as a share of theirs: the same weight suits teachers that speak loudly and softly."""
+    return (mine - theirs).square().mean() / (theirs.square().mean() + SILENCE)
+
+
+def _untrained(teacher: Teacher, chosen: Plan | GivenShape, recipe: Recipe) -> ResNet:
+    if isinstance(chosen, GivenShape):
+        return ResNet(chosen.spec)
+    spec, weights = shrink(teacher.spec, weights_of(teacher.net), chosen)
+    return build(spec, weights) if recipe.inherit else ResNet(spec)
+
+
 def narrowed(net: ResNet, rows: Sequence[int]) -> ResNet:
     """The network with only these rows of its last layer."""
     weights = weights_of(net)
-    for name in ("linear.weight", "linear.bias"):
+    for name in (f"{net.blueprint.logits}.weight", f"{net.blueprint.logits}.bias"):
         weights[name] = weights[name][list(rows)]
     return build(msgspec.structs.replace(net.spec, classes=len(rows)), weights)

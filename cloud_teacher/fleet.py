@@ -24,22 +24,27 @@ def signed(message: Signed, key: SigningKey) -> Signed:
 
 
 def trigger(
-    category: str,
+    categories: Sequence[str],
     key: SigningKey,
     *,
     now_utc: float,
     expires_s: float,
     samples: int,
+    unseen: bool = False,
     devices: Sequence[str] = (),
     trigger_id: str | None = None,
 ) -> Trigger:
-    """`category` is to be learned from `samples` samples, by all devices or by these. Good for `expires_s`."""
+    """`categories` are to be learned from `samples` samples in all, by all devices or by these. Good for `expires_s`.
+
+    Raises ValueError for categories that no device would take.
+    """
     message = Trigger(
         id=trigger_id or f"trigger-{uuid.uuid4().hex}",
-        category=category,
+        categories=tuple(categories),
         issued_utc=now_utc,
         expires_utc=now_utc + expires_s,
         samples_wanted=samples,
+        unseen=unseen,
         devices=tuple(devices),
     )
     return signed(message, key)
@@ -122,8 +127,8 @@ class FleetView:
             status.phase,
             str(status.generation),
             str(len(status.labels)),
-            f"{status.category} {status.collected}/{status.wanted}" if status.category else "",
-            f"{job.category} {job.state}{_gain(job)}" if job else "",
+            f"{', '.join(status.categories)} {status.collected}/{status.wanted}" if status.categories else "",
+            f"{', '.join(job.categories)} {job.state}{_gain(job)}" if job else "",
             str(status.frames),
             str(status.dropped_frames),
             status.reason,
@@ -142,10 +147,12 @@ def _gain(job: JobUpdate) -> str:
 def plain_line(message: Report) -> str:
     """One message for a person who reads lines."""
     if isinstance(message, Status):
-        collecting = f", {message.category} {message.collected}/{message.wanted}" if message.category else ""
+        named = ", ".join(message.categories)
+        collecting = f", {named} {message.collected}/{message.wanted}" if named else ""
         link = message.phase if message.online else "offline"
         return f"{message.device}: {link}, generation {message.generation}{collecting} {message.reason}".rstrip()
     if isinstance(message, JobUpdate):
-        return f"{message.device}: job {message.category} {message.state}{_gain(message)} {message.detail}".rstrip()
+        named = ", ".join(message.categories)
+        return f"{message.device}: job {named} {message.state}{_gain(message)} {message.detail}".rstrip()
     detail = ", ".join(f"{name}={value}" for name, value in message.detail.items())
     return f"{message.device}: {message.kind} {detail}".rstrip()

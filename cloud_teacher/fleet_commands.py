@@ -41,14 +41,15 @@ def trigger(arguments: argparse.Namespace) -> int:
         now_utc=time.time(),
         expires_s=arguments.expires_s,
         samples=arguments.samples,
+        unseen=arguments.unseen,
         devices=arguments.device,
     )
     heard = _publish(arguments, topics.trigger, fleet.checked(message))
     who = f"{len(message.devices)} devices of fleet" if message.devices else "fleet"
     _say(
         arguments,
-        f"published {message.id}: {who} {arguments.fleet} is to learn {message.category!r}",
-        {"id": message.id, "category": message.category, "expires_utc": message.expires_utc, "heard": heard},
+        f"published {message.id}: {who} {arguments.fleet} is to learn {', '.join(map(repr, message.categories))}",
+        {"id": message.id, "categories": message.categories, "expires_utc": message.expires_utc, "heard": heard},
     )
     return 0
 

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from cloud_teacher.datasets import IMAGENET_MEAN, IMAGENET_STD, Dataset, DatasetError, Images
+from cloud_teacher.layouts import Layout, categories, layout
+from cloud_teacher.layouts import images as image_files
 from cloud_teacher.progress import Report, silent
 from transfer.durable import write_atomic
 from transfer.preprocess import ImageError, decode_image, fit
 from transfer.spec import InputSpec
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
-TEST_NAMES = ("val", "valid", "validation", "test")
 FEWEST = 5
 MAX_FILE_BYTES = 64 * 2**20
 MAX_FILES = 2_000_000
@@ -31,19 +31,19 @@ class Photograph(NamedTuple):
 
 
 def folder(data_dir: Path, cache_dir: Path, *, size: int = 64, report: Report = silent) -> Dataset:
-    """The photographs below `data_dir`, cut to `size` x `size` pixels.
+    """The photographs in `data_dir`, in any layout that `cloud_teacher.layouts` knows, cut to `size` x `size` pixels.
 
-    Either `data_dir`/<category>/* with a fifth of each category taken as the test set, the same fifth on every run;
-    or `data_dir`/train/<category>/* and `data_dir`/val|test/<category>/*. Files that are no images are skipped and
-    named in `skipped`. Raises DatasetError.
+    Where no test photographs are set apart, a fifth of each category is, the same fifth on every run. What is not used
+    is named in `skipped`, with the reason. Raises DatasetError.
     """
-    photographs = find(data_dir)
+    place = layout(data_dir)
+    photographs = find(place)
     spec = InputSpec(size, size, IMAGENET_MEAN, IMAGENET_STD)
     images, reasons = _decoded(data_dir, photographs, spec, cache_dir, report)
     good = [photograph for row, photograph in enumerate(photographs) if row not in reasons]
-    skipped = tuple(f"{photographs[row].path}: {reason}" for row, reason in reasons.items())
+    unusable = tuple(f"{photographs[row].path}: {reason}" for row, reason in reasons.items())
     labels = sorted({photograph.category for photograph in photographs})
-    _check_enough(data_dir, labels, good, len(skipped))
+    _check_enough(data_dir, labels, good, len(unusable))
     targets = np.array([labels.index(photograph.category) for photograph in good], np.int64)
     # `find` puts the training photographs first, so both parts are slices of the file, not copies in memory.
     cut = sum(not photograph.test for photograph in good)
@@ -56,45 +56,37 @@ def folder(data_dir: Path, cache_dir: Path, *, size: int = 64, report: Report = 
         targets[cut:],
         spec,
         flip=True,
-        skipped=skipped,
+        skipped=(*place.remarks, *unusable),
     )
 
 
-def find(data_dir: Path) -> list[Photograph]:
+def find(place: Layout) -> list[Photograph]:
     """All photographs, the training ones first, in an order that does not depend on the file system."""
-    if not data_dir.is_dir():
-        raise DatasetError(f"{data_dir} is no folder")
-    train = data_dir / "train"
-    tests = [data_dir / name for name in TEST_NAMES if (data_dir / name).is_dir()]
-    if train.is_dir() and tests:
-        found = [*_in_categories(train, False), *_in_categories(tests[0], True)]
-        strangers = {p.category for p in found if p.test} ^ {p.category for p in found if not p.test}
-        if strangers:
-            raise DatasetError(f"{train} and {tests[0]} must have the same categories; only one has {_some(strangers)}")
+    found = _in_categories(place.train, False)
+    if place.test is None:
+        found = _split(found)
     else:
-        found = _split(_in_categories(data_dir, False), data_dir)
-    categories = {photograph.category for photograph in found}
-    if not categories:
-        raise DatasetError(f"no categories found in {data_dir}: expected one folder of JPEG or PNG files per category")
-    if len(categories) == 1:
-        raise DatasetError(f"only one category ({_some(categories)}) in {data_dir}: there must be at least two")
+        tests = _in_categories(place.test, True)
+        strangers = {photograph.category for photograph in found} ^ {photograph.category for photograph in tests}
+        if strangers:
+            only_one = ", ".join(sorted(strangers)[:10])
+            raise DatasetError(f"{place.train} and {place.test} must have the same categories; only one has {only_one}")
+        found += tests
+    if len({photograph.category for photograph in found}) < 2:
+        raise DatasetError(f"only one category ({found[0].category}) in {place.train}: there must be at least two")
     return sorted(found, key=lambda photograph: (photograph.test, photograph.category, photograph.path.name))
 
 
 def _in_categories(root: Path, test: bool) -> list[Photograph]:
-    found = []
-    for category in sorted(root.iterdir()):
-        if category.name.startswith(".") or not category.is_dir():
-            continue
-        for path in category.iterdir():
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
-                found.append(Photograph(path, category.name, test))
+    found: list[Photograph] = []
+    for category, folders in categories(root).items():
+        found += [Photograph(path, category, test) for folder in folders for path in image_files(folder)]
         if len(found) > MAX_FILES:
             raise DatasetError(f"{root} has more than {MAX_FILES} photographs")
     return found
 
 
-def _split(found: Sequence[Photograph], root: Path) -> list[Photograph]:
+def _split(found: Sequence[Photograph]) -> list[Photograph]:
     """A fifth of each category becomes test, by the hash of the file's name: adding files moves few others."""
     by_category: dict[str, list[Photograph]] = {}
     for photograph in found:
@@ -161,7 +153,3 @@ def _read(path: Path, spec: InputSpec) -> Images:
     if len(data) > MAX_FILE_BYTES:
         raise ImageError("too_large", f"the file is larger than {MAX_FILE_BYTES} bytes")
     return fit(decode_image(data, near=(spec.height, spec.width)), spec)
-
-
-def _some(names: set[str]) -> str:
-    return ", ".join(sorted(names)[:10])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cloud_teacher.augmentation import Augmentation, papers
 from cloud_teacher.compress import compress as make_student
 from cloud_teacher.datasets import Dataset, DatasetError, default_cache
 from cloud_teacher.distil import CompressionError, Recipe
 from cloud_teacher.fleet_commands import address_of, topics_of
+from cloud_teacher.given_shape import student_shape
+from cloud_teacher.labels import read_labels
 from cloud_teacher.log import logger
 from cloud_teacher.progress import Report, standard
 from cloud_teacher.recognise import recognise
@@ -23,9 +27,10 @@ from cloud_teacher.serve import Service
 from cloud_teacher.signals import stop_on_signals
 from cloud_teacher.train import Schedule, default_plan, train_teacher
 from cloud_teacher.worker import TeacherWorker
-from cloud_teacher.zoo import load_teacher, save_teacher, teacher_manifest
+from cloud_teacher.zoo import Teacher, load_teacher, save_teacher, teacher_manifest
 from transfer import signing
 from transfer.networks import weights_of
+from transfer.questions import Widths
 from transfer.spec import NetSpec, resnet_cifar
 
 if TYPE_CHECKING:
@@ -40,12 +45,20 @@ def train(arguments: argparse.Namespace) -> int:
         spec = resnet_cifar(arguments.depth, len(dataset.labels), spec.stem_stride)
     schedule = _adjusted(schedule, arguments)
     started = time.monotonic()
-    net, accuracy = train_teacher(dataset, spec, schedule, threads=arguments.threads, cache_dir=cache, report=report)
+    net, accuracy = train_teacher(
+        dataset,
+        spec,
+        schedule,
+        augmentation=_augmentation(arguments, dataset),
+        threads=arguments.threads,
+        cache_dir=cache,
+        report=report,
+    )
     manifest = teacher_manifest(f"{dataset.name}-teacher", dataset.labels, dataset.input, spec, flip=dataset.flip)
     teacher = save_teacher(arguments.out, manifest, weights_of(net), key)
     _finish(
         arguments,
-        f"teacher in {arguments.out}: {accuracy:.1%} on {len(dataset.labels)} categories",
+        f"teacher in {arguments.out}: {accuracy:.1%} on {len(dataset.labels)} categories{_judged_by(arguments)}",
         {"accuracy": accuracy, "digest": teacher.digest, "seconds": time.monotonic() - started},
     )
     return 0
@@ -55,27 +68,40 @@ def compress(arguments: argparse.Namespace) -> int:
     report, key, cache = _prepare(arguments)
     if arguments.as_teacher_bundle:
         _check_new(arguments.as_teacher_bundle)
-    teacher = load_teacher(arguments.teacher)
+    teacher = _teacher(arguments)
+    shape = _shape(arguments, teacher)
     dataset = _dataset(arguments, arguments.size or teacher.input.height, cache, report)
-    depth, schedule = default_student(dataset, teacher.spec)
+    depth, schedule = default_student(dataset, teacher.widths)
     recipe = Recipe(
         known=_known(dataset, arguments),
         schedule=_adjusted(schedule, arguments),
         depth=arguments.blocks or depth,
         threshold=arguments.threshold,
-        most_parameters=arguments.parameters,
+        most_parameters=arguments.params,
+        most_macs=arguments.macs,
+        score=arguments.score,
         views=arguments.views,
         holdout_per_class=arguments.holdout_per_class,
         quantise=arguments.quantise,
     )
     started = time.monotonic()
-    made = make_student(teacher, dataset, recipe, out_dir=arguments.out, key=key, cache_dir=cache, report=report)
+    made = make_student(
+        teacher,
+        dataset,
+        recipe,
+        shape=shape,
+        input=dataset.input if arguments.standardise else None,
+        out_dir=arguments.out,
+        key=key,
+        cache_dir=cache,
+        report=report,
+    )
     if arguments.as_teacher_bundle:
         save_teacher(arguments.as_teacher_bundle, teacher.manifest, weights_of(teacher.net), key)
     _finish(
         arguments,
-        f"student in {arguments.out}: {made.accuracy:.1%} on the {len(made.manifest.labels)} categories it knows, "
-        f"{made.parameters / 1e6:.3f} M parameters",
+        f"student in {arguments.out}: {made.accuracy:.1%} on the {len(made.manifest.labels)} categories it knows"
+        f"{_judged_by(arguments)}, {made.parameters / 1e6:.3f} M parameters",
         {
             "accuracy": made.accuracy,
             "parameters": made.parameters,
@@ -90,18 +116,18 @@ def serve(arguments: argparse.Namespace) -> int:
     stop = stop_on_signals()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    teacher = load_teacher(arguments.teacher)
+    teacher = _teacher(arguments)
     worker = TeacherWorker(teacher, teacher.bundle_dir)
     Service(worker, address_of(arguments), topics_of(arguments), logger(arguments.json)).run(stop)
     return 0
 
 
-def default_student(dataset: Dataset, teacher: NetSpec) -> tuple[int, Schedule]:
+def default_student(dataset: Dataset, teacher: Widths) -> tuple[int, Schedule]:
     """Blocks a group, and a schedule, that suit the data set on a small machine: seconds for digits, else minutes."""
-    deepest = max(len(blocks) for blocks in teacher.groups)
+    deepest = max(map(len, teacher))
     if dataset.name == "digits":
         return 1, Schedule(epochs=12, batch_size=64, learning_rate=0.1)
-    if dataset.name == "cifar10":
+    if dataset.name in ("cifar10", "cifar100"):
         return min(3, deepest), Schedule(epochs=8, batch_size=128, learning_rate=0.1)
     epochs = min(40, max(8, 40_000 // len(dataset.train_images)))
     return min(2, deepest), Schedule(epochs, batch_size=32, learning_rate=0.05)
@@ -125,7 +151,52 @@ def _dataset(arguments: argparse.Namespace, size: int | None, cache: Path, repor
     dataset = recognise(arguments.data, arguments.data_dir, cache_dir=cache, size=size or 64, report=report)
     for skipped in dataset.skipped[:20]:
         report("skipped", 1, 1, skipped)
-    return dataset
+    if arguments.standardise:
+        dataset = dataset.standardised(per_image=arguments.standardise == "per-image")
+    return dataset.validated(_held(arguments.validation), arguments.seed) if arguments.validation else dataset
+
+
+def _held(text: str) -> int | float:
+    """A number of images or, below 1, a share of them."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf or (value >= 1 and value != int(value)):
+        raise DatasetError(f"--validation {text}: give a number of images such as 5000, or a share of them such as 0.1")
+    return value if value < 1 else int(value)
+
+
+def _judged_by(arguments: argparse.Namespace) -> str:
+    return " (of validation images)" if arguments.validation else ""
+
+
+def _augmentation(arguments: argparse.Namespace, dataset: Dataset) -> Augmentation | None:
+    """None for the default, so that trainings begun without these options are found again."""
+    if arguments.augmentation == "shift" and arguments.cutout is None:
+        return None
+    chosen = {
+        "shift": Augmentation(flip=dataset.flip),
+        "paper": papers(dataset.input.height, flip=dataset.flip),
+        "none": Augmentation(pad=0, flip=False),
+    }[arguments.augmentation]
+    return chosen if arguments.cutout is None else replace(chosen, cutout=arguments.cutout)
+
+
+def _teacher(arguments: argparse.Namespace) -> Teacher:
+    labels = read_labels(arguments.labels) if arguments.labels else None
+    return load_teacher(arguments.teacher, labels=labels, size=arguments.input_size)
+
+
+def _shape(arguments: argparse.Namespace, teacher: Teacher) -> NetSpec | None:
+    """The student's shape where it is given. What its teacher cannot do is said before the data is read."""
+    if arguments.as_teacher_bundle or not arguments.student:
+        _ = teacher.manifest
+    if not arguments.student:
+        return None
+    if arguments.blocks:
+        raise CompressionError("--student says how many blocks there are: leave --blocks out")
+    return student_shape(arguments.student, len(teacher.labels), teacher.input.height)
 
 
 def _known(dataset: Dataset, arguments: argparse.Namespace) -> tuple[str, ...]:

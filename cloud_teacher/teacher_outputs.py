@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,14 +59,14 @@ class TeacherOutputs:
     def prepare(self, views: int, report: Callable[[int, int], None]) -> None:
         """Have the first `views` views ready: from the cache, or by asking. `report`: images done and total."""
         images, targets = self._data.train_images, self._data.train_targets
-        width = len(self._teacher.labels) + self._teacher.spec.feature_width
+        width = len(self._teacher.labels) + self._teacher.feature_width
         total = views * len(images)
         done = 0
         for index in range(views):
             outputs = np.empty((len(images), width), np.float16)
             for category in range(len(self._data.labels)):
                 rows = np.flatnonzero(targets == category)
-                outputs[rows] = self._category(images[rows], index, width, lambda n, done=done: report(done + n, total))
+                outputs[rows] = self._category(images[rows], index, width, partial(_report_from, report, done, total))
                 done += len(rows)
                 report(done, total)
             self._views[index] = outputs
@@ -87,7 +88,7 @@ class TeacherOutputs:
 
     @torch.no_grad()
     def _asked(self, images: Images, index: int, report: Callable[[int], None]) -> Halves:
-        net = self._teacher.net.to(compute.device())
+        net = self._teacher.module.to(compute.device())
         parts = []
         for start in range(0, len(images), BATCH):
             report(start)
@@ -97,6 +98,10 @@ class TeacherOutputs:
             parts.append(torch.cat([out.logits.float(), out.feature.float()], dim=1).half().cpu().numpy())
         net.cpu()
         return np.concatenate(parts)
+
+
+def _report_from(report: Callable[[int, int], None], done: int, total: int, more: int) -> None:
+    report(done + more, total)
 
 
 def _cached(path: Path, shape: tuple[int, int]) -> Halves | None:

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloud_teacher import compute
+from cloud_teacher.augmentation import Augmentation
+from cloud_teacher.augmentation import augment as augment  # where callers have always found it
 from cloud_teacher.datasets import Dataset
 from cloud_teacher.progress import Report, silent
 from cloud_teacher.zoo import fast
@@ -139,22 +141,6 @@ def _restore(path: Path, identity: str, parts: Mapping[str, Stateful]) -> int:
     return int(state["epochs"])
 
 
-def augment(images: Images, random: np.random.Generator, *, flip: bool) -> Images:
-    """Each image shifted by up to an eighth of its side (the border reflected) and, with `flip`, mirrored at random."""
-    n, height, width = images.shape[:3]
-    pad = height // 8
-    padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="symmetric")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    top, left = random.integers(0, 2 * pad + 1, (2, n))
-    # Indexing copied the windows, whose own axes come last.
-    shifted: Images = windows[np.arange(n), top, left].transpose(0, 2, 3, 1)
-    if not flip:
-        return shifted
-    mirrored = random.integers(0, 2, n).astype(bool)
-    shifted[mirrored] = shifted[mirrored, :, ::-1]
-    return shifted
-
-
 def identity_of(*parts: object) -> str:
     """Names one training among all others: a checkpoint of anything else must not be taken up."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -177,12 +163,14 @@ def train_teacher(
     spec: NetSpec,
     schedule: Schedule,
     *,
+    augmentation: Augmentation | None = None,
     threads: int | None = None,
     cache_dir: Path | None = None,
     report: Report = silent,
 ) -> tuple[ResNet, float]:
     """A network trained on all of the data set's categories, and its accuracy on the test images.
 
+    `augmentation`: of its images, every time they are shown; by default they are shifted and, if they may be, mirrored.
     Goes on from its checkpoint in `cache_dir`; once finished, the same call again returns the same network at once. The
     last epoch counts, not the best on test.
     """
@@ -191,15 +179,16 @@ def train_teacher(
     torch.manual_seed(schedule.seed)
     net = fast(ResNet(spec))
     targets = torch.from_numpy(dataset.train_targets)
+    augmented = augmentation or Augmentation(flip=dataset.flip)
 
     def loss_of(rows: Rows, epoch: int, random: np.random.Generator) -> Tensor:
-        images = augment(dataset.train_images[rows], random, flip=dataset.flip)
+        images = augmented(dataset.train_images[rows], random)
         with compute.rounded():
             logits = net(to_tensor(images, dataset.input).to(compute.device())).logits.float()
         wanted = targets[torch.from_numpy(rows)].to(compute.device())
         return functional.cross_entropy(logits, wanted, label_smoothing=schedule.label_smoothing)
 
-    identity = identity_of("teacher", spec, schedule, dataset.fingerprint)
+    identity = identity_of("teacher", spec, schedule, dataset.fingerprint, *([augmentation] if augmentation else []))
     optimise(
         net,
         len(dataset.train_images),
@@ -218,7 +207,7 @@ def default_plan(dataset: Dataset) -> tuple[NetSpec, Schedule]:
     classes = len(dataset.labels)
     if dataset.name == "digits":
         return resnet_cifar(14, classes, stem_stride=2), Schedule(epochs=14, batch_size=64, learning_rate=0.1)
-    if dataset.name == "cifar10":
+    if dataset.name in ("cifar10", "cifar100"):
         return resnet_cifar(20, classes), Schedule(epochs=30, batch_size=128, learning_rate=0.2)
     # A few minutes' worth: many passes over a thousand photographs, few over a hundred thousand.
     epochs = min(70, max(10, 84_000 // len(dataset.train_images)))

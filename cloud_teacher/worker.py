@@ -154,7 +154,7 @@ class TeacherWorker:
         empty = np.zeros((0, self.teacher.input.height, self.teacher.input.width, 3), np.uint8)
         question = Question(empty, request.sample_ids, request.views, request.flip, request.blocks, request.pool)
         try:
-            check(self.teacher.spec, question)
+            check(self.teacher.widths, question)
         except QuestionError as error:
             raise Refused("unknown_block", str(error)) from error
         images = []

@@ -1,4 +1,5 @@
-"""Teachers: loaded from a bundle or from published weights, asked for logits and block maps."""
+"""Teachers: loaded from a bundle, from published weights or from a description of any torch module, and asked for
+logits and block maps."""
 
 from __future__ import annotations
 
@@ -6,19 +7,22 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 import torch
+from torch import nn
 
+from cloud_teacher import description
 from cloud_teacher.cifar import INPUT as CIFAR10_INPUT
 from cloud_teacher.cifar import LABELS as CIFAR10_LABELS
+from cloud_teacher.datasets import IMAGENET_MEAN, IMAGENET_STD
 from transfer import bundle
 from transfer.activations import Activations
 from transfer.bundle import Manifest
-from transfer.networks import ResNet, WeightsError, build, load_published
+from transfer.networks import Network, WeightsError, build, load_published
 from transfer.questions import Question, ask
 from transfer.spec import InputSpec, NetSpec
 
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 Images = npt.NDArray[np.uint8]
 CHECKPOINT_SUFFIXES = (".th", ".pth", ".pt")
+CIFAR_FAMILIES = ("resnet", "wide")
+PHOTOGRAPH_SIDE = 224
 
 
 class TeacherError(ValueError):
@@ -35,24 +41,44 @@ class TeacherError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A network that knows `labels`. `digest` names it wherever it is referred to: the digest of its bundle."""
+    """A network that knows `labels`: one of our own, or any torch module that answers like one.
 
-    net: ResNet
-    manifest: Manifest
+    module: takes normalised images NCHW, gives `transfer.networks.Outputs`. digest: names it wherever it is referred
+    to; that of its bundle, if it has one. widths: per group, the channels of its blocks' maps. known_as: the manifest
+    of one of our own networks; of others only what stands above is known.
+    """
+
+    module: nn.Module
     digest: str
+    labels: tuple[str, ...]
+    input: InputSpec
+    flip: bool
+    widths: tuple[tuple[int, ...], ...]
+    feature_width: int
+    known_as: Manifest | None = None
     bundle_dir: Path | None = None
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        return self.manifest.labels
-
-    @property
-    def input(self) -> InputSpec:
-        return self.manifest.input
+    def manifest(self) -> Manifest:
+        """Raises TeacherError for a network that is not our own."""
+        if self.known_as is None:
+            raise TeacherError(
+                "this teacher is a network that only its YAML file describes: it can answer questions and teach a "
+                "student of a given shape (compress --student), but it can neither be pruned nor packed as a bundle"
+            )
+        return self.known_as
 
     @property
     def spec(self) -> NetSpec:
-        return self.net.spec
+        """Raises TeacherError for a network that is not our own."""
+        return self.manifest.net
+
+    @property
+    def net(self) -> Network:
+        """Raises TeacherError for a network that is not our own."""
+        _ = self.manifest
+        assert isinstance(self.module, Network)
+        return self.module
 
     def logits(self, images: Images) -> npt.NDArray[np.float32]:
         """[n, C] of images uint8 [n, h, w, 3], as they are."""
@@ -63,41 +89,90 @@ class Teacher:
 
     def answer(self, questions: Sequence[Question]) -> list[Activations]:
         """Raises QuestionError; see `transfer.questions.ask`."""
-        return ask(self.net, self.labels, self.digest, self.input, questions)
+        return ask(self.module, self.widths, self.labels, self.digest, self.input, questions)
 
 
-def fast(net: ResNet) -> ResNet:
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
+
+
+def fast(net: AnyNetwork) -> AnyNetwork:
     """The same network, laid out as CPUs convolve fastest."""
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net
 
 
-def load_teacher(path: Path) -> Teacher:
-    """A teacher from a bundle directory of kind teacher, or from published CIFAR-10 weights (.th).
+def load_teacher(path: Path, *, labels: Sequence[str] | None = None, size: int | None = None) -> Teacher:
+    """A teacher from a bundle directory of kind teacher, from published weights (.th, .pth), or from a YAML file that
+    describes any torch module (`cloud_teacher.description`).
 
-    Raises TeacherError, or BundleError for a damaged bundle.
+    labels, size: of published weights, what is not in their file: the names of their categories (by default
+    CIFAR-10's) and the side of the images in pixels (by default 32 for networks of CIFAR's type, else 224).
+
+    Raises TeacherError, AdapterError for what is wrong in a YAML file, or BundleError for a damaged bundle.
     """
+    is_file = path.is_file()
+    if is_file and path.suffix in CHECKPOINT_SUFFIXES:
+        return _published(path, labels, size)
+    if labels is not None or size is not None:
+        raise TeacherError(f"{path} says itself what its labels and images are; those are for published weights")
     if path.is_dir():
         return _from_bundle(path)
-    if path.suffix not in CHECKPOINT_SUFFIXES or not path.is_file():
-        raise TeacherError(f"{path} is neither a bundle directory nor a file of published weights (.th)")
+    if is_file and path.suffix in description.SUFFIXES:
+        return _from_description(path)
+    raise TeacherError(
+        f"{path} is neither a bundle directory nor a file of published weights ({', '.join(CHECKPOINT_SUFFIXES)}), nor "
+        "a YAML file that describes a network"
+    )
+
+
+def _published(path: Path, labels: Sequence[str] | None, size: int | None) -> Teacher:
     try:
         spec, weights = load_published(path)
     except WeightsError as error:
         raise TeacherError(str(error)) from error
-    if spec.classes != len(CIFAR10_LABELS):
-        raise TeacherError(f"{path} decides between {spec.classes} categories; published weights are of CIFAR-10's ten")
-    manifest = teacher_manifest("published-cifar10", CIFAR10_LABELS, CIFAR10_INPUT, spec, flip=True)
+    of_cifar = spec.family in CIFAR_FAMILIES
+    name = f"published-{spec.family}"
+    if labels is None:
+        if not of_cifar or spec.classes != len(CIFAR10_LABELS):
+            raise TeacherError(
+                f"{path} decides between {spec.classes} categories, whose names are not in the file: give --labels "
+                "FILE, one name a line, in the order of the logits"
+            )
+        name, labels = "published-cifar10", CIFAR10_LABELS
+    if len(labels) != spec.classes:
+        raise TeacherError(f"{path} decides between {spec.classes} categories, but there are {len(labels)} labels")
+    side = size or (CIFAR10_INPUT.height if of_cifar else PHOTOGRAPH_SIDE)
+    # Both kinds of published networks were trained with ImageNet's mean and deviation.
+    manifest = teacher_manifest(name, labels, InputSpec(side, side, IMAGENET_MEAN, IMAGENET_STD), spec, flip=True)
     # Its digest is that of the bundle it would make, so that a student finds its teacher in either form.
     with tempfile.TemporaryDirectory() as temporary:
         return replace(save_teacher(Path(temporary) / "teacher", manifest, weights, None), bundle_dir=None)
 
 
+def _from_description(path: Path) -> Teacher:
+    found = description.load_described(path)
+    return Teacher(
+        fast(found.net), found.digest, found.labels, found.input, found.flip, found.widths, found.feature_width
+    )
+
+
 def _from_bundle(path: Path) -> Teacher:
     loaded = bundle.load(path, trusted=None)
-    if loaded.manifest.kind != "teacher":
-        raise TeacherError(f"{path} is the bundle of a {loaded.manifest.kind}, not of a teacher")
-    return Teacher(fast(build(loaded.manifest.net, loaded.weights())), loaded.manifest, loaded.digest, path)
+    manifest = loaded.manifest
+    if manifest.kind != "teacher":
+        raise TeacherError(f"{path} is the bundle of a {manifest.kind}, not of a teacher")
+    net = fast(build(manifest.net, loaded.weights()))
+    return Teacher(
+        module=net,
+        digest=loaded.digest,
+        labels=manifest.labels,
+        input=manifest.input,
+        flip=manifest.flip,
+        widths=manifest.net.widths,
+        feature_width=manifest.net.feature_width,
+        known_as=manifest,
+        bundle_dir=path,
+    )
 
 
 def teacher_manifest(name: str, labels: Sequence[str], input: InputSpec, spec: NetSpec, *, flip: bool) -> Manifest:

@@ -22,9 +22,11 @@ from agent.adapters.intake import Frame
 from agent.adapters.job_folder import JobFolders
 from agent.adapters.sample_store import Sample
 from agent.job import Job
+from agent.trainer import inputs, selection
+from agent.trainer.inputs import Inputs
 from transfer import activations, bundle, preprocess, signing, tflite
 from transfer.bundle import Bundle, Manifest, Pair
-from transfer.graph import resnet_graph
+from transfer.graph import network_graph
 from transfer.head import fit
 from transfer.spec import InputSpec, NetSpec, resnet_cifar, weight_shapes
 
@@ -34,7 +36,14 @@ Weights = dict[str, npt.NDArray[np.float32]]
 SIDE = 16
 INPUT = InputSpec(SIDE, SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 OLD, NEW = ("amber", "teal", "plum"), "lime"
-COLOURS = {"amber": (230, 150, 20), "teal": (20, 150, 150), "plum": (120, 20, 100), "lime": (120, 250, 40)}
+COLOURS = {
+    "amber": (230, 150, 20),
+    "teal": (20, 150, 150),
+    "plum": (120, 20, 100),
+    "lime": (120, 250, 40),
+    "navy": (10, 20, 90),
+    "snow": (250, 250, 250),
+}
 STUDENT_WIDTHS, TEACHER_WIDTHS = (4, 6, 8), (6, 8, 12)
 
 
@@ -54,6 +63,13 @@ def mixed(labels: Sequence[str], each: int, seed: int = 0) -> tuple[Images, npt.
 
 def sample_ids(pictures: Images) -> tuple[str, ...]:
     return tuple(hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures)
+
+
+def ready(job: Path, assigned: Sequence[int] | None = None) -> Inputs:
+    """The inputs of a job, to learn from: all samples are of the first new category unless `assigned` says otherwise."""
+    read = inputs.read(job)
+    found = [read.known] * len(read.images) if assigned is None else assigned
+    return selection.settled(read, np.array(found, np.int64))[0]
 
 
 def frame(image: Images, origin: str = "a.png") -> Frame:
@@ -76,7 +92,7 @@ def random_weights(spec: NetSpec, seed: int) -> Weights:
 
 
 def features(spec: NetSpec, weights: Weights, pictures: Images) -> npt.NDArray[np.float32]:
-    model = tflite.write(resnet_graph(spec, weights, SIDE, SIDE))
+    model = tflite.write(network_graph(spec, weights, SIDE, SIDE))
     return tflite.run(model, preprocess.normalise(pictures, INPUT))[1]
 
 
@@ -122,18 +138,21 @@ class World:
         bundle.save(directory, msgspec.structs.replace(student.manifest, **changes, files={}), content, self.key)
         return directory
 
-    def samples(self, pictures: Images) -> list[Sample]:
-        """As the store would hand them out."""
-        verdicts = self.loaded.setdefault("student", self.classifier()).classify(pictures)
+    def samples(self, pictures: Images, model: Path | None = None) -> list[Sample]:
+        """As the store would hand them out, seen by the student or by the bundle `model`."""
+        if str(model) not in self.loaded:
+            self.loaded[str(model)] = Classifier(bundle.load(model or self.student, trusted=None), 1)
+        verdicts = self.loaded[str(model)].classify(pictures)
         named = zip(sample_ids(pictures), pictures, verdicts, strict=True)
         return [Sample(i, p, v.feature, v.novelty, v.label, 0.0, "", "") for i, p, v in named]
 
-    def job(self, jobs: Path, pictures: Images, **changes: Any) -> Path:
-        """A job folder about `pictures`, every fourth held out. `changes`: fields of Job."""
-        samples = self.samples(pictures)
+    def job(self, jobs: Path, pictures: Images, *, model: Path | None = None, **changes: Any) -> Path:
+        """A job folder about `pictures`, every fourth held out, for the student or another bundle that is to learn.
+        `changes`: fields of Job."""
+        samples = self.samples(pictures, model)
         job = Job(
             job_id="job-000001",
-            category=NEW,
+            categories=(NEW,),
             tier="head",
             sample_ids=tuple(sample.sample_id for sample in samples),
             holdout=tuple(n % 4 == 0 for n in range(len(samples))),
@@ -143,7 +162,7 @@ class World:
         )
         job = msgspec.structs.replace(job, **changes)
         folders = JobFolders(jobs)
-        folders.make(job, samples, self.student)
+        folders.make(job, samples, model or self.student)
         return folders.path(job.job_id)
 
     def answer(self, job: Path, rows: slice = slice(None), name: str = "a", **changes: Any) -> Path:
@@ -189,7 +208,7 @@ def make(folder: Path) -> World:
     )
     files = {
         bundle.WEIGHTS: safetensors.numpy.save(weights),
-        bundle.MODEL: tflite.write(resnet_graph(net, weights, SIDE, SIDE)),
+        bundle.MODEL: tflite.write(network_graph(net, weights, SIDE, SIDE)),
         bundle.STATISTICS: safetensors.numpy.save(statistics.to_arrays()),
         bundle.HOLDOUT: safetensors.numpy.save({"images": held_out, "targets": truth}),
     }

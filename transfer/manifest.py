@@ -7,10 +7,12 @@ from typing import Literal
 
 import msgspec
 
-from transfer.spec import MAX_CLASSES, MAX_WIDTH, InputSpec, NetSpec
+from transfer.blueprint import blueprint, tensor_shapes
+from transfer.spec import MAX_CLASSES, MAX_WIDTH, InputSpec, NetSpec, VggSpec
 
 SCHEMA = 1
-MAX_FILE_BYTES = 2**29
+# VGG-16's weights, the largest teacher's, are 553 MB; `transfer.spec.MAX_PARAMETERS` of float32 are a little less.
+MAX_FILE_BYTES = 2**30 + 2**20
 MAX_FILES = 16
 MAX_LABEL_CHARACTERS = 200
 
@@ -66,6 +68,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def __post_init__(self) -> None:
         _check_labels(self)
+        tensor_shapes(blueprint(self.net), self.input.height, self.input.width)  # or the images are too small
+        if self.kind == "student" and isinstance(self.net.vgg, VggSpec) and self.net.vgg.hidden:
+            raise ValueError("a student's logits must be a linear function of its feature: leave out the hidden layers")
         for pair in self.pairs:
             if not 0 <= pair.group < len(self.net.groups) or pair.teacher_block < 0:
                 raise ValueError(f"pair of group {pair.group}, block {pair.teacher_block}: no such block")

@@ -3,7 +3,7 @@ where the teacher came to the device, in the trainer. Torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +13,17 @@ from torch import Tensor
 
 from transfer.activations import POOL, Activations, encode
 from transfer.losses import pooled
-from transfer.networks import ResNet
+from transfer.networks import Outputs, ResNet
 from transfer.preprocess import normalise
-from transfer.spec import InputSpec, NetSpec
+from transfer.spec import InputSpec
 from transfer.views import view
 from transfer.wire import BlockWanted
 
 Images = npt.NDArray[np.uint8]
 BATCH_IMAGES = 128
+
+Widths = Sequence[Sequence[int]]
+"""Per group, the channels of its blocks' maps (`NetSpec.widths`)."""
 
 
 class QuestionError(ValueError):
@@ -44,14 +47,14 @@ class Question:
         return [view(image, name, index, flip=self.flip) for image, name in named for index in self.views]
 
 
-def check(spec: NetSpec, question: Question) -> None:
+def check(widths: Widths, question: Question) -> None:
     """Raises QuestionError if it asks for a block or channel that there is not, or for two blocks of one group."""
     if len({wanted.group for wanted in question.blocks}) != len(question.blocks):
         raise QuestionError("only one block of each group can be asked for")
     for wanted in question.blocks:
-        if wanted.group >= len(spec.groups) or wanted.block >= len(spec.groups[wanted.group]):
+        if wanted.group >= len(widths) or wanted.block >= len(widths[wanted.group]):
             raise QuestionError(f"the teacher has no block {wanted.block} in group {wanted.group}")
-        width, channels = spec.groups[wanted.group][wanted.block].out, wanted.channels
+        width, channels = widths[wanted.group][wanted.block], wanted.channels
         if not channels or len(set(channels)) != len(channels) or max(channels) >= width:
             raise QuestionError(
                 f"group {wanted.group}, block {wanted.block}: channels must be distinct and below {width}"
@@ -60,14 +63,20 @@ def check(spec: NetSpec, question: Question) -> None:
 
 @torch.no_grad()
 def ask(
-    net: ResNet, labels: Sequence[str], digest: str, input: InputSpec, questions: Sequence[Question]
+    net: Callable[[Tensor], Outputs],
+    widths: Widths,
+    labels: Sequence[str],
+    digest: str,
+    input: InputSpec,
+    questions: Sequence[Question],
 ) -> list[Activations]:
     """Several questions at once: their pictures share batches, so many small ones cost as much as one large.
 
-    Only what was asked for is kept of each batch; memory does not grow with the network. Raises QuestionError.
+    `net` is any teacher's, in evaluation mode, `widths` the channels of its blocks' maps. Only what was asked for is
+    kept of each batch; memory does not grow with the network. Raises QuestionError.
     """
     for question in questions:
-        check(net.spec, question)
+        check(widths, question)
     open_answers = [_Answer(question) for question in questions]
     pictures = [(answer, picture) for answer in open_answers for picture in answer.question.pictures()]
     for start in range(0, len(pictures), BATCH_IMAGES):
@@ -125,7 +134,8 @@ def answer(
     pool: int = POOL,
 ) -> bytes:
     """Ask `net` about images uint8 [n, h, w, 3]: the very bytes a worker would send."""
-    return encode(ask(net, labels, digest, input, [Question(images, sample_ids, views, flip, blocks, pool)])[0])
+    question = Question(images, sample_ids, views, flip, blocks, pool)
+    return encode(ask(net, net.spec.widths, labels, digest, input, [question])[0])
 
 
 def reduced(maps: Tensor, channels: Sequence[int], pool: int) -> tuple[Tensor, Tensor]:

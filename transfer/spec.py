@@ -7,14 +7,37 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
+
+from transfer.blueprint import macs, parameters, weight_shapes
+
+__all__ = [
+    "BlockSpec",
+    "Family",
+    "InputSpec",
+    "NetSpec",
+    "PlacedBlock",
+    "VggSpec",
+    "macs",
+    "parameters",
+    "resnet_cifar",
+    "resnet_imagenet",
+    "vgg16",
+    "weight_shapes",
+    "wide_resnet",
+]
 
 MAX_WIDTH = 4096
 MAX_GROUPS = 8
 MAX_BLOCKS = 64
 MAX_CLASSES = 10_000
 MAX_SIDE = 4096
-# 512 MiB of float32, the largest file a bundle may hold: a spec from outside must not ask for more memory than that.
-MAX_PARAMETERS = 2**27
+MAX_HIDDEN = 4
+# 1 GiB of float32, the largest file a bundle may hold: a spec from outside must not ask for more memory than that.
+# VGG-16, the largest teacher of the paper, has 138 M parameters (553 MB).
+MAX_PARAMETERS = 2**28
+
+Family = Literal["resnet", "wide", "imagenet", "vgg"]
 
 
 def _within(what: str, value: int, low: int, high: int) -> None:
@@ -45,7 +68,10 @@ class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BlockSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A basic block: 3x3 convolution to `mid` channels, 3x3 convolution to `out` channels, parameter-free shortcut."""
+    """A basic block: 3x3 convolution to `mid` channels, 3x3 convolution to `out` channels, added to a shortcut.
+
+    In family vgg a block is a single convolution to `out` channels; it has no inside, and `mid` equals `out`.
+    """
 
     mid: int
     out: int
@@ -55,8 +81,22 @@ class BlockSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _within("out", self.out, 1, MAX_WIDTH)
 
 
+class VggSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What only VGG has. norm: batch norm behind each convolution. hidden: widths of the linear layers between the
+    7 x 7 pixels of the last map and the logits (torchvision's 4096, 4096); with none, the logits are a linear function
+    of the feature, as a student's must be."""
+
+    norm: bool
+    hidden: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _within("number of hidden layers", len(self.hidden), 0, MAX_HIDDEN)
+        for width in self.hidden:
+            _within("width of a hidden layer", width, 1, MAX_WIDTH)
+
+
 class PlacedBlock(NamedTuple):
-    """A block with all that follows from where it stands. `name` is its prefix in the state dict."""
+    """A residual block with all that follows from where it stands. `name` is its prefix in the state dict."""
 
     group: int
     position: int
@@ -67,28 +107,25 @@ class PlacedBlock(NamedTuple):
     stride: int
 
     @property
-    def kept(self) -> int:
-        """Channels of the input that its shortcut keeps (all, or the first `out` when the block narrows)."""
-        return min(self.channels_in, self.out)
-
-    @property
-    def padding(self) -> tuple[int, int]:
-        """Zero channels that its shortcut adds before and after the kept ones."""
-        added = self.out - self.kept
-        return added // 2, added - added // 2
+    def reshapes(self) -> bool:
+        """Its output has another shape than its input, so its shortcut must change it."""
+        return self.stride != 1 or self.channels_in != self.out
 
 
 class NetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A residual network: 3x3 stem, groups of basic blocks, global average, one linear layer.
+    """A network: a stem, groups of blocks, global average, one linear layer; see `transfer.families`.
 
-    The first block of every group but the first has stride 2.
+    The first block of every group but the first has stride 2. VGG has no stem (its stem_width is the image's 3
+    channels, its stem_stride 1), halves its maps behind every group, and says the rest in `vgg`.
     """
 
     stem_width: int
     stem_stride: int
     groups: tuple[tuple[BlockSpec, ...], ...]
     classes: int
-    family: Literal["resnet"] = "resnet"
+    family: Family = "resnet"
+    # Not None: what is unset is not written, so that manifests (and their digests) stay what they were.
+    vgg: VggSpec | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _within("stem_width", self.stem_width, 1, MAX_WIDTH)
@@ -97,15 +134,38 @@ class NetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _within("smallest number of blocks in a group", min(map(len, self.groups)), 1, MAX_BLOCKS)
         _within("number of blocks", sum(map(len, self.groups)), 1, MAX_BLOCKS)
         _within("classes", self.classes, 1, MAX_CLASSES)
+        if (self.family == "vgg") != isinstance(self.vgg, VggSpec):
+            raise ValueError(f"a network of family {self.family}: `vgg` must be given for family vgg and for no other")
+        if self.family == "vgg" and (self.stem_width, self.stem_stride) != (3, 1):
+            raise ValueError("family vgg has no stem: stem_width must be 3 and stem_stride 1")
+        if self.family == "vgg" and any(block.mid != block.out for blocks in self.groups for block in blocks):
+            raise ValueError("a block of family vgg is one convolution: its mid must equal its out")
         _within("number of parameters", parameters(self), 1, MAX_PARAMETERS)
+
+    def __repr__(self) -> str:
+        """Without what is unset: checkpoints are named after this text and must be found again."""
+        fields = (name for name in self.__struct_fields__ if getattr(self, name) is not UNSET)
+        return f"NetSpec({', '.join(f'{name}={getattr(self, name)!r}' for name in fields)})"
 
     @property
     def feature_width(self) -> int:
         """D, the length of the feature (the pooled output of the last block)."""
         return self.groups[-1][-1].out
 
+    @property
+    def widths(self) -> tuple[tuple[int, ...], ...]:
+        """Per group, the channels of its blocks' maps."""
+        return tuple(tuple(block.out for block in blocks) for blocks in self.groups)
+
+    @property
+    def details(self) -> VggSpec:
+        """`vgg`, where it is known to be there."""
+        if not isinstance(self.vgg, VggSpec):
+            raise ValueError(f"a network of family {self.family} has no details of a VGG")
+        return self.vgg
+
     def placed(self) -> Iterator[PlacedBlock]:
-        """Every block, in order."""
+        """Every block of a residual network, in order."""
         channels_in = self.stem_width
         for group, blocks in enumerate(self.groups):
             for position, block in enumerate(blocks):
@@ -120,43 +180,39 @@ def resnet_cifar(depth: int, classes: int, stem_stride: int = 1, widths: tuple[i
     blocks, rest = divmod(depth - 2, 2 * len(widths))
     if rest or blocks < 1:
         raise ValueError(f"depth {depth} is not 2 * blocks * {len(widths)} + 2 for any number of blocks")
-    groups = tuple(tuple(BlockSpec(width, width) for _ in range(blocks)) for width in widths)
-    return NetSpec(widths[0], stem_stride, groups, classes)
+    return NetSpec(widths[0], stem_stride, _equal(widths, (blocks,) * len(widths)), classes)
 
 
-def weight_shapes(spec: NetSpec) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every array in the state dict (convolutions OIHW), torch's batch counters left out."""
-    shapes: dict[str, tuple[int, ...]] = {}
+def wide_resnet(depth: int, k: int, classes: int, widths: tuple[int, ...] | None = None) -> NetSpec:
+    """WRN-depth-k (10, 16, 22, 28, ...): depth = 6 * blocks + 4; groups of 16k, 32k and 64k channels, or `widths`.
 
-    def convolution(conv: str, norm: str, channels_in: int, out: int) -> None:
-        shapes[f"{conv}.weight"] = (out, channels_in, 3, 3)
-        for part in ("weight", "bias", "running_mean", "running_var"):
-            shapes[f"{norm}.{part}"] = (out,)
-
-    convolution("conv1", "bn1", 3, spec.stem_width)
-    for block in spec.placed():
-        convolution(f"{block.name}.conv1", f"{block.name}.bn1", block.channels_in, block.mid)
-        convolution(f"{block.name}.conv2", f"{block.name}.bn2", block.mid, block.out)
-    shapes["linear.weight"] = (spec.classes, spec.feature_width)
-    shapes["linear.bias"] = (spec.classes,)
-    return shapes
+    The stem has 16 channels whatever k is.
+    """
+    blocks, rest = divmod(depth - 4, 6)
+    if rest or blocks < 1:
+        raise ValueError(f"depth {depth} is not 6 * blocks + 4 for any number of blocks")
+    return NetSpec(16, 1, _equal(widths or (16 * k, 32 * k, 64 * k), (blocks,) * 3), classes, "wide")
 
 
-def parameters(spec: NetSpec) -> int:
-    """Number of learned parameters (running statistics are not learned)."""
-    return sum(math.prod(shape) for name, shape in weight_shapes(spec).items() if ".running_" not in name)
+def resnet_imagenet(depth: int, classes: int, widths: tuple[int, ...] = (64, 128, 256, 512)) -> NetSpec:
+    """ResNet-18 or ResNet-34."""
+    blocks = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}.get(depth)
+    if blocks is None:
+        raise ValueError(f"depth {depth}: of this family there are 18 and 34 (deeper ones have bottleneck blocks)")
+    return NetSpec(widths[0], 2, _equal(widths, blocks), classes, "imagenet")
 
 
-def macs(spec: NetSpec, height: int, width: int) -> int:
-    """Multiply-accumulates of one forward pass on one image, convolutions and the linear layer only."""
+def vgg16(
+    classes: int,
+    *,
+    norm: bool,
+    hidden: tuple[int, ...] = (4096, 4096),
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512),
+) -> NetSpec:
+    """VGG-16, with batch norm or without; with no `hidden` layers, global average and one linear layer."""
+    return NetSpec(3, 1, _equal(widths, (2, 2, 3, 3, 3)), classes, "vgg", VggSpec(norm, hidden))
 
-    def shrink(stride: int) -> None:
-        nonlocal height, width
-        height, width = (height - 1) // stride + 1, (width - 1) // stride + 1
 
-    shrink(spec.stem_stride)
-    total = height * width * 9 * 3 * spec.stem_width
-    for block in spec.placed():
-        shrink(block.stride)
-        total += height * width * 9 * block.mid * (block.channels_in + block.out)
-    return total + spec.feature_width * spec.classes
+def _equal(widths: tuple[int, ...], blocks: tuple[int, ...]) -> tuple[tuple[BlockSpec, ...], ...]:
+    """Groups of so many blocks of one width each."""
+    return tuple((BlockSpec(width, width),) * count for width, count in zip(widths, blocks, strict=True))

@@ -53,17 +53,35 @@ TABLES: Final[Schema] = {
         "stride_h": (2, "Int32"),
         "fused_activation_function": (3, "Int8"),
     },
+    "DepthwiseConv2DOptions": {
+        "padding": (0, "Int8"),
+        "stride_w": (1, "Int32"),
+        "stride_h": (2, "Int32"),
+        "depth_multiplier": (3, "Int32"),
+        "fused_activation_function": (4, "Int8"),
+    },
     "FullyConnectedOptions": {"fused_activation_function": (0, "Int8")},
     "AddOptions": {"fused_activation_function": (0, "Int8")},
     "PadOptions": {},
+    "Pool2DOptions": {
+        "padding": (0, "Int8"),
+        "stride_w": (1, "Int32"),
+        "stride_h": (2, "Int32"),
+        "filter_width": (3, "Int32"),
+        "filter_height": (4, "Int32"),
+        "fused_activation_function": (5, "Int8"),
+    },
     "ReducerOptions": {"keep_dims": (0, "Bool")},
 }
 
 # BuiltinOperator -> its number, and the table of its options with that table's number in the union BuiltinOptions.
 OPERATORS: Final[dict[str, tuple[int, str, int]]] = {
     "ADD": (0, "AddOptions", 11),
+    "AVERAGE_POOL_2D": (1, "Pool2DOptions", 5),
     "CONV_2D": (3, "Conv2DOptions", 1),
+    "DEPTHWISE_CONV_2D": (4, "DepthwiseConv2DOptions", 2),
     "FULLY_CONNECTED": (9, "FullyConnectedOptions", 8),
+    "MAX_POOL_2D": (17, "Pool2DOptions", 5),
     "PAD": (34, "PadOptions", 22),
     "MEAN": (40, "ReducerOptions", 27),
 }

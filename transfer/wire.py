@@ -2,9 +2,10 @@
 
 Pure: no clock, socket, file or randomness.
 
-All messages are msgspec structs with a `type` tag and a version `v`. What a person may read or write (status, events,
-jobs, predictions, triggers, device commands) is JSON; what carries images or activations is msgpack. Request id and
-reply topic are in the payload, so everything works on MQTT 3.1.1 too, where the v5 properties do not exist.
+All messages are msgspec structs with a `type` tag and a version `v`, each type its own. What a person may read or write
+(status, events, jobs, predictions, triggers, device commands) is JSON; what carries images or activations is msgpack.
+Request id and reply topic are in the payload, so everything works on MQTT 3.1.1 too, where the v5 properties do not
+exist.
 
 Each message names its `Egress` class: what about a private image it could reveal. The device's egress gate decides by
 that class, so a new message cannot leave a device before somebody has said what it contains.
@@ -20,7 +21,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-VERSION = 1
+MAX_CATEGORIES = 16
+"""New categories of one trigger."""
 MAX_MESSAGE_BYTES = 120_000
 """Largest payload either side publishes by default; AWS IoT Core caps a payload at 128 KB."""
 CHUNK_OVERHEAD_BYTES = 600
@@ -60,14 +62,27 @@ Utc = Annotated[float, Meta(ge=0, le=1e11)]
 """Seconds since 1970, UTC; only ever on the wire, never used as a timer."""
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Labels = Annotated[tuple[Label, ...], Meta(max_length=10_000)]
+Categories = Annotated[tuple[Label, ...], Meta(min_length=1, max_length=MAX_CATEGORIES)]
+"""What one round learns; `check_categories` says the rest."""
 Scalar = str | int | float | bool | None
 
 
+def check_categories(categories: tuple[str, ...]) -> None:
+    """Raises ValueError unless all are different and printable: they become labels of a model."""
+    twice = sorted({name for name in categories if categories.count(name) > 1})
+    if twice:
+        raise ValueError(f"categories must differ, {twice[0]!r} is named twice")
+    unprintable = [name for name in categories if not name.isprintable()]
+    if unprintable:
+        raise ValueError(f"categories must be printable, {unprintable[0]!r} is not")
+
+
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
-    """Base of all messages. `v` is checked before anything else is looked at."""
+    """Base of all messages. `v` is checked before any other field is looked at; its default is the version that this
+    program speaks of that message."""
 
     egress: ClassVar[Egress]
-    v: Literal[1] = 1
+    v: int = 1
 
 
 # --------------------------------------------------------------------------------------------- device -> everybody
@@ -80,6 +95,7 @@ class Status(Message, tag="status", frozen=True, kw_only=True):
     """
 
     egress: ClassVar[Egress] = Egress.OPERATIONAL
+    v: Literal[2] = 2
     device: Name
     session: Count
     online: bool
@@ -89,7 +105,7 @@ class Status(Message, tag="status", frozen=True, kw_only=True):
     generation: Count = 0
     previous: Count | None = None
     labels: Labels = ()
-    category: str = ""
+    categories: Annotated[tuple[Label, ...], Meta(max_length=MAX_CATEGORIES)] = ()
     collected: Count = 0
     wanted: Count = 0
     frames: Count = 0
@@ -115,14 +131,19 @@ JobState = Literal["QUEUED", "IN_PROGRESS", "SUCCEEDED", "FAILED", "TIMED_OUT", 
 
 
 class JobUpdate(Message, tag="job", frozen=True, kw_only=True):
-    """One learning round's progress for whoever published the trigger; states as AWS IoT Jobs names them."""
+    """One learning round's progress for whoever published the trigger; states as AWS IoT Jobs names them.
+
+    `left_out`: categories of the trigger that the candidate does not know, because too few samples were of them.
+    """
 
     egress: ClassVar[Egress] = Egress.OPERATIONAL
+    v: Literal[2] = 2
     device: Name
     session: Count
     at_utc: Utc
     trigger_id: Id
-    category: Label
+    categories: Categories
+    left_out: Annotated[tuple[Label, ...], Meta(max_length=MAX_CATEGORIES)] = ()
     state: JobState
     detail: Text = ""
     old_before: float | None = None
@@ -159,16 +180,25 @@ class Echo(Message, tag="echo", frozen=True, kw_only=True):
 
 
 class Trigger(Message, tag="trigger", frozen=True, kw_only=True):
-    """A new category is to be learned by the fleet (or by `devices`). Never valid without id, expiry and signature."""
+    """New categories are to be learned by the fleet (or by `devices`). Never valid without id, expiry and signature.
+
+    `samples_wanted` are for all categories together. `unseen`: the device may have no image of them; the teacher knows
+    them and says so of the images there are.
+    """
 
     egress: ClassVar[Egress] = Egress.OPERATIONAL
+    v: Literal[2] = 2
     id: Id
-    category: Label
+    categories: Categories
     issued_utc: Utc
     expires_utc: Utc
     samples_wanted: Annotated[int, Meta(ge=2, le=100_000)] = 100
+    unseen: bool = False
     devices: Annotated[tuple[Name, ...], Meta(max_length=10_000)] = ()
     signature: str = ""
+
+    def __post_init__(self) -> None:
+        check_categories(self.categories)
 
 
 class DeviceCommand(Message, tag="command", frozen=True, kw_only=True):
@@ -254,6 +284,7 @@ JsonMessage = Status | Event | JobUpdate | Prediction | Echo | Trigger | DeviceC
 BulkMessage = ActivationRequest | BundleRequest | Chunk | Refusal
 AnyMessage = JsonMessage | BulkMessage
 
+_JSON = (Status, Event, JobUpdate, Prediction, Echo, Trigger, DeviceCommand)
 _BULK = (ActivationRequest, BundleRequest, Chunk, Refusal)
 _json_encoder = msgspec.json.Encoder()
 _bulk_encoder = msgspec.msgpack.Encoder()
@@ -270,6 +301,16 @@ _json_envelope = msgspec.json.Decoder(_Envelope)
 _bulk_envelope = msgspec.msgpack.Decoder(_Envelope)
 
 M = TypeVar("M", bound=Message)
+
+
+def version_of(kind: type[Message]) -> int:
+    """The version of that message which this program speaks: the default of its `v`."""
+    return next(int(field.default) for field in msgspec.structs.fields(kind) if field.name == "v")
+
+
+_KINDS: tuple[type[Message], ...] = (*_JSON, *_BULK)
+_VERSIONS = {kind: version_of(kind) for kind in _KINDS}
+_OF_TYPE = {str(kind.__struct_config__.tag): kind for kind in _KINDS}
 
 
 def encode(message: AnyMessage, *, limit_bytes: int = MAX_MESSAGE_BYTES) -> bytes:
@@ -296,8 +337,10 @@ def decode(payload: bytes, expected: type[M], *, limit_bytes: int = MAX_MESSAGE_
         envelope = (_bulk_envelope if bulk else _json_envelope).decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError("malformed", f"{name}: {error}") from None
-    if envelope.v != VERSION or isinstance(envelope.v, bool):
-        raise WireError("unknown_version", f"{name}: version {envelope.v!r:.40}; this program speaks {VERSION}")
+    # A message of another type is judged by its own version, so that the error says what it is.
+    kind = _OF_TYPE.get(envelope.type, expected) if isinstance(envelope.type, str) else expected
+    if envelope.v != _VERSIONS[kind] or isinstance(envelope.v, bool):
+        raise WireError("unknown_version", f"{name}: version {envelope.v!r:.40}; this program speaks {_VERSIONS[kind]}")
     try:
         message = (_bulk_decoder if bulk else _json_decoder).decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -37,7 +37,7 @@ class Inbox:
             if trigger.devices and self._topics.device not in trigger.devices:
                 return None
             self._check(trigger)
-            return TriggerArrived(self._now(), trigger.id, trigger.category, trigger.samples_wanted)
+            return TriggerArrived(self._now(), trigger.id, trigger.categories, trigger.samples_wanted, trigger.unseen)
         if topic == self._topics.command:
             command = wire.decode(payload, wire.DeviceCommand)
             if command.device != self._topics.device:

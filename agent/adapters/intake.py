@@ -24,12 +24,14 @@ FRESH_S = 2.0
 @dataclass(frozen=True, slots=True)
 class Frame:
     """An image on its way in. `sample_id`: sha256 (hex) of the file's bytes, of the pixels for a camera. `image`:
-    uint8 [h, w, 3], fitted to the network's input. `origin` is safe to log. `at`: monotonic seconds."""
+    uint8 [h, w, 3], fitted to the network's input. `origin` is safe to log. `at`: monotonic seconds. `given`: the label
+    that it came with, "" for none."""
 
     sample_id: str
     origin: str
     image: Pixels
     at: float
+    given: str = ""
 
 
 class IntakeError(ValueError):
@@ -58,6 +60,7 @@ def read_image(
     spec: InputSpec,
     *,
     origin: str | None = None,
+    given: str = "",
     max_bytes: int = 32 * MIB,
     max_pixels: int = 50_000_000,
 ) -> Frame:
@@ -72,7 +75,7 @@ def read_image(
     except ImageError as error:
         retry = fresh and error.code != "too_large"
         raise IntakeError(error.code, path, str(error), retry) from error
-    return Frame(hashlib.sha256(data).hexdigest(), origin or printable(path.name), image, time.monotonic())
+    return Frame(hashlib.sha256(data).hexdigest(), origin or printable(path.name), image, time.monotonic(), given)
 
 
 def _read_unchanged(path: Path, max_bytes: int) -> tuple[bytes, bool]:

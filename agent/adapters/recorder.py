@@ -1,4 +1,5 @@
-"""What becomes of each verdict: a line in the log, a message, and, where it may be new, a durable sample.
+"""What becomes of each verdict: a line in the log, a message, and, where it may be new or was labelled, a durable
+sample.
 
 A thread of its own, so that a slow card never holds up the serving thread until the short queue between them is full.
 """
@@ -21,7 +22,7 @@ BATCH = 32
 
 
 class Recorder:
-    """`publish(frame, verdict)` may do nothing. `stored(count)` follows a durable sample with the buffer's size;
+    """`publish(frame, verdict)` may do nothing. `stored()` follows what has become durable in the sample store;
     `live(view)` says what the present generation has served so far."""
 
     def __init__(
@@ -30,7 +31,7 @@ class Recorder:
         samples: SampleStore,
         *,
         publish: Callable[[Frame, Verdict, float], None],
-        stored: Callable[[int], None],
+        stored: Callable[[], None],
         live: Callable[[LiveView], None],
         failed: Callable[[Exception], None],
         now_utc: Callable[[], float] = time.time,
@@ -78,16 +79,17 @@ class Recorder:
         now_utc = self._now_utc()
         stored = 0
         for frame, verdict in items:
-            if verdict.kept:
+            # Somebody took the trouble to label it: known or new, it is worth learning from.
+            if verdict.kept or frame.given:
                 stored += self._samples.add(
-                    frame.sample_id, frame.image, verdict.feature, verdict.novelty, verdict.label, now_utc
+                    frame.sample_id, frame.image, verdict.feature, verdict.novelty, verdict.label, now_utc, frame.given
                 )
             self._publish(frame, verdict, now_utc)
             self._count(verdict)
         # After the store: a line in the log that says "kept" has its sample on disk.
         self._log.append_batch(_line(frame, verdict, now_utc) for frame, verdict in items)
         if stored:
-            self._stored(self._samples.count())
+            self._stored()
         self._live(LiveView(self._frames, self._novel, self._confidence / max(1, self._frames)))
 
     def _count(self, verdict: Verdict) -> None:
@@ -99,7 +101,8 @@ class Recorder:
 
 
 def _line(frame: Frame, verdict: Verdict, now_utc: float) -> dict[str, object]:
-    return {
+    given = {"given": frame.given} if frame.given else {}
+    return given | {
         "at_utc": round(now_utc, 3),
         "origin": frame.origin,
         "sample_id": frame.sample_id,

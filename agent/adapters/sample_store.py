@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,7 +41,7 @@ _AT_ONCE = 500
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """`image` uint8 [h, w, 3]; `feature` float32 [d]; `score` the novelty score; `label` what was predicted;
-    `category` what it was found to be ("" = unknown); `reserved_for` the job that needs it ("" = none)."""
+    `category` the label that it came with ("" = none); `reserved_for` the job that needs it ("" = none)."""
 
     sample_id: str
     image: Pixels
@@ -70,23 +70,37 @@ class SampleStore:
     def quarantined(self) -> Path | None:
         return self._file.quarantined
 
-    def add(self, sample_id: str, image: Pixels, feature: Feature, score: float, label: str, at_utc: float) -> bool:
-        """True when the sample is durable. False: it is here already, or quota or disk refuse it."""
+    def add(
+        self,
+        sample_id: str,
+        image: Pixels,
+        feature: Feature,
+        score: float,
+        label: str,
+        at_utc: float,
+        category: str = "",
+    ) -> bool:
+        """True when the sample is durable, or the `category` is that one that is here already is now said to be of.
+        False: it is here already, or quota or disk refuse it."""
         if feature.ndim != 1 or feature.dtype != np.float32 or not np.isfinite(feature).all():
             raise ValueError(f"feature of {sample_id} is {feature.dtype} {feature.shape}; expected finite float32 [d]")
         if not math.isfinite(score):
             raise ValueError(f"score of {sample_id} is {score}; expected a finite number")
         png, feature_bytes = encode_png(image), feature.astype("<f4").tobytes()
         size_bytes = len(png) + len(feature_bytes) + _ROW_OVERHEAD_BYTES
-        row = (sample_id, float(score), label, float(at_utc), size_bytes)
+        row = (sample_id, float(score), label, float(at_utc), category, size_bytes)
 
         def insert(db: sqlite3.Connection) -> bool:
-            if db.execute("SELECT 1 FROM sample WHERE sample_id = ?", (sample_id,)).fetchone():
-                return False
+            found = db.execute("SELECT category FROM sample WHERE sample_id = ?", (sample_id,)).fetchone()
+            if found is not None:
+                if category in ("", *found):
+                    return False
+                db.execute("UPDATE sample SET category = ? WHERE sample_id = ?", (category, sample_id))
+                return True
             if not _make_room(db, self.max_bytes - size_bytes):
                 return False
-            columns = "sample_id, score, label, at_utc, size_bytes"
-            number = db.execute(f"INSERT INTO sample ({columns}) VALUES (?, ?, ?, ?, ?)", row).lastrowid
+            columns = "sample_id, score, label, at_utc, category, size_bytes"
+            number = db.execute(f"INSERT INTO sample ({columns}) VALUES (?, ?, ?, ?, ?, ?)", row).lastrowid
             db.execute("INSERT INTO content VALUES (?, ?, ?)", (number, png, feature_bytes))
             return True
 
@@ -96,7 +110,7 @@ class SampleStore:
             return False
 
     def count(self, *, category: str | None = None) -> int:
-        """How many there are; with `category`, how many of it ("" = not assigned to any)."""
+        """How many there are; with `category`, how many came with that label ("" = with none)."""
         where, values = _where(category)
         try:
             return int(
@@ -104,6 +118,18 @@ class SampleStore:
             )
         except DatabaseUnavailable:
             return 0
+
+    def count_besides(self, known: Collection[str]) -> int:
+        """How many there are that did not come with one of the labels `known`."""
+        return sum(count for category, count in self.categories().items() if category not in known)
+
+    def categories(self) -> dict[str, int]:
+        """How many samples came with which label, "" for none."""
+        statement = "SELECT category, count(*) FROM sample GROUP BY category"
+        try:
+            return dict(self._file.run(lambda db: db.execute(statement).fetchall()))
+        except DatabaseUnavailable:
+            return {}
 
     def select(self, limit: int, *, by: Order = "newest", category: str | None = None) -> list[Sample]:
         """At most `limit` samples: the newest, the oldest or those of the highest score first; `category` as in
@@ -122,10 +148,6 @@ class SampleStore:
     def remove(self, ids: Iterable[str]) -> int:
         """Returns how many were here. Raises DatabaseUnavailable, as all changes below do."""
         return self._change("", tuple(ids), remove=True)
-
-    def assign(self, ids: Iterable[str], category: str) -> int:
-        """Say what these samples are. Returns how many are here."""
-        return self._change("category = ?", tuple(ids), category)
 
     def reserve(self, ids: Iterable[str], job_id: str) -> int:
         """Keep these samples until `release(job_id)`, whatever the quota. Returns how many are here."""

@@ -22,6 +22,8 @@ IGNORED_SUFFIXES = (".tmp", ".part")
 FLUSH_EVERY_S = 5.0
 PRUNE_EVERY_S = 3600.0
 SCAN_SHARE = 0.05
+MAX_LABEL = 64
+"""Characters of a folder's name that may be a label: as many as the wire carries."""
 UNREADABLE_RETRY_S = 2.0
 
 
@@ -32,7 +34,8 @@ class FolderWatcher:
     folders are not followed (loops). A file that only a scan has found must have rested for `settle_s`; one that gives
     no image but may still be in the making is tried again `retries` times, from `settle_s` on, each wait twice the
     last; then `reject` gets it. A file that vanished is nobody's loss and is not reported. `mode` is inotify, or
-    polling where the system has no inotify (left).
+    polling where the system has no inotify (left). With `labelled`, a file in a subfolder comes with the label that
+    the subfolder (of the folder itself, however deep below the file lies) is named after.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class FolderWatcher:
         reject: Callable[[Path, IntakeError], None],
         seen: SeenFiles,
         rescan_s: float = 30.0,
+        labelled: bool = False,
         settle_s: float = 0.2,
         retries: int = 3,
         max_bytes: int = 32 * MIB,
@@ -55,6 +59,7 @@ class FolderWatcher:
         self._reject = reject
         self._seen = seen
         self._rescan_s = rescan_s
+        self._labelled = labelled
         self._settle_s = settle_s
         self._retries = retries
         self._max_bytes = max_bytes
@@ -198,10 +203,15 @@ class FolderWatcher:
         if not told and abs(time.time() - status.st_mtime) < self._settle_s:
             self._later[path] = (attempts, time.monotonic() + self._settle_s)
             return
-        origin = printable(os.path.relpath(path, self.folder))
+        relative = os.path.relpath(path, self.folder)
         try:
             frame = read_image(
-                Path(path), self._spec, origin=origin, max_bytes=self._max_bytes, max_pixels=self._max_pixels
+                Path(path),
+                self._spec,
+                origin=printable(relative),
+                given=_label_of(relative) if self._labelled else "",
+                max_bytes=self._max_bytes,
+                max_pixels=self._max_pixels,
             )
         except IntakeError as error:
             if error.code == "vanished" and not os.path.islink(path):
@@ -232,6 +242,12 @@ class FolderWatcher:
             yield path
         if empty or self._stop.is_set() or not self._complete:
             raise InterruptedError(f"{self.folder} could not be listed whole")
+
+
+def _label_of(relative: str) -> str:
+    """The first folder of a path below the watched folder; "" for a file in none, or in one that can be no label."""
+    first, *rest = relative.split(os.sep)
+    return first if rest and len(first) <= MAX_LABEL and first.isprintable() else ""
 
 
 def _age(path: str) -> tuple[int, str]:

@@ -23,9 +23,10 @@ class PrepareJob(Command):
     """Choose samples, reserve them, write the job folder."""
 
     job_id: str
-    category: str
+    categories: tuple[str, ...]
     samples_wanted: int
     tier: Tier
+    unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,10 @@ class ReportJob(Command):
     """Tell whoever published the trigger how its round stands."""
 
     trigger_id: str
-    category: str
+    categories: tuple[str, ...]
     state: JobState
     detail: str = ""
+    left_out: tuple[str, ...] = ()
     scores: Scores | None = None
     generation: int | None = None
 

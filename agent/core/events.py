@@ -47,8 +47,9 @@ class TriggerArrived(Event):
     """An operator's trigger whose signature and expiry have been checked."""
 
     trigger_id: str
-    category: str
+    categories: tuple[str, ...]
     samples_wanted: int
+    unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class RollbackOrdered(Event):
 
 @dataclass(frozen=True, slots=True)
 class NovelSampleStored(Event):
-    """A novel sample is durable; `count` are now in the buffer."""
+    """A sample is durable; `count` in the buffer may be of new categories: those labelled as a known one are not."""
 
     count: int
 
@@ -119,11 +120,13 @@ class TrainerEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class CandidateJudged(Event):
-    """The candidate was stored as `generation` and classified the held-out images."""
+    """The candidate was stored as `generation` and classified the held-out images. It does not know the categories
+    `left_out`: too few samples were of them."""
 
     job_id: str
     generation: int
     scores: Scores
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Accuracy (0..1) on held-out images of the old categories and of the new one, before and after a round.
+    """Accuracy (0..1) on held-out images of the old categories and of the new ones, before and after a round.
 
-    None where there is nothing to measure with.
+    None where there is nothing to measure with. `hardest_hit` is the old category that lost most, with its accuracy on
+    its `hardest_count` images; "" where none lost anything. `weakest` is the new category that is known least.
     """
 
     old_before: float | None
@@ -33,6 +34,13 @@ class Scores:
     new_after: float | None
     old_count: int = 0
     new_count: int = 0
+    hardest_hit: str = ""
+    hardest_before: float = 0.0
+    hardest_after: float = 0.0
+    hardest_count: int = 0
+    weakest: str = ""
+    weakest_after: float = 0.0
+    weakest_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

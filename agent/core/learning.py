@@ -59,7 +59,7 @@ def begin(given: Given, state: State, wish: Wish) -> Outcome:
         phase=Phase.COLLECTING,
         round=current,
         rounds_begun=number,
-        reason=f"collecting samples of {wish.category!r}",
+        reason=f"collecting samples of {wish}",
     )
     report = report_of(begun, "QUEUED", f"{state.novel_count} of {wish.samples_wanted} samples")
     if state.novel_count >= wish.samples_wanted:
@@ -77,7 +77,12 @@ def prepare(given: Given, state: State) -> Outcome:
         prepared=False,
         deadline_at=given.event.at + given.config.training.admission_limit_s,
     )
-    return after, [PrepareJob(current.job_id, current.wish.category, current.wish.samples_wanted, current.tier)]
+    return after, [prepare_job(current)]
+
+
+def prepare_job(current: Round) -> PrepareJob:
+    wish = current.wish
+    return PrepareJob(current.job_id, wish.categories, wish.samples_wanted, current.tier, wish.unseen)
 
 
 def end(
@@ -134,7 +139,7 @@ def collecting_ticked(given: Given, state: State) -> Outcome:
         return state, []
     if state.novel_count >= given.config.training.min_samples:
         return prepare(given, state)
-    return end(state, "TIMED_OUT", f"only {state.novel_count} samples of {current.wish.category!r} came in time")
+    return end(state, "TIMED_OUT", f"only {state.novel_count} samples of {current.wish} came in time")
 
 
 # ------------------------------------------------------------------------------------------------ AWAITING_TEACHER
@@ -199,6 +204,8 @@ def awaiting_ticked(given: Given, state: State) -> Outcome:
 
 
 def _go_on_without_teacher(given: Given, state: State, why: str) -> Outcome:
+    if the_round(state).wish.unseen:
+        return end(state, "FAILED", f"{why}; unseen categories cannot be learned without the teacher")
     tier = policy.tier_without_teacher(the_round(state).tier)
     return _admit(given, update(state, tier=tier, needs_teacher=False), f"{why}; going on without, tier {tier}")
 
@@ -328,8 +335,8 @@ def judged(given: Given, state: State) -> Outcome:
     if event.job_id != the_round(state).job_id or state.models.standing is not Standing.SETTLED:
         return state, []
     models = replace(state.models, candidate=event.generation, standing=Standing.OFFERED)
-    state = update(replace(state, models=models), scores=event.scores)
-    against = policy.gate_objection(given.config.gate, event.scores)
+    state = update(replace(state, models=models), scores=event.scores, left_out=event.left_out)
+    against = policy.gate_objection(given.config.gate, event.scores, unseen=the_round(state).wish.unseen)
     if against:
         return end(state, "FAILED", f"the candidate did not pass the gate: {against}")
     return replace(state, reason="swapping"), [Promote(event.generation)]
@@ -360,7 +367,7 @@ def to_probation(given: Given, state: State) -> Outcome:
         reason="on probation",
         deadline_at=given.event.at + given.config.probation.limit_s,
     )
-    report = ReportEvent("promoted", {"generation": models.active, "category": the_round(state).wish.category})
+    report = ReportEvent("promoted", {"generation": models.active, "categories": ", ".join(_learned(state))})
     return after, [report, report_of(after, "IN_PROGRESS", "swapped; on probation")]
 
 
@@ -391,5 +398,15 @@ def probation_ticked(given: Given, state: State) -> Outcome:
     return _settle(state) if over else (state, [])
 
 
+def _learned(state: State) -> list[str]:
+    """What the candidate knows of what was wished for."""
+    current = the_round(state)
+    return [category for category in current.wish.categories if category not in current.left_out]
+
+
 def _settle(state: State) -> Outcome:
-    return end(state, "SUCCEEDED", f"{the_round(state).wish.category!r} is learned", learned=True)
+    learned, left_out = _learned(state), the_round(state).left_out
+    detail = f"{', '.join(map(repr, learned))} {'is' if len(learned) == 1 else 'are'} learned"
+    if left_out:
+        detail += f"; left out for want of samples: {', '.join(map(repr, left_out))}"
+    return end(state, "SUCCEEDED", detail, learned=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.core.commands import AskTeacher, Command, JudgeCandidate, PrepareJob, ReportEvent, ReportJob, RollBack
+from agent.core import policy
+from agent.core.commands import AskTeacher, Command, JudgeCandidate, ReportEvent, ReportJob, RollBack
 from agent.core.events import (
     CancelOrdered,
     NovelSampleStored,
@@ -15,7 +16,7 @@ from agent.core.events import (
     Started,
     TriggerArrived,
 )
-from agent.core.learning import begin, end, retry, stop_trainer, to_probation
+from agent.core.learning import begin, end, prepare_job, retry, stop_trainer, to_probation
 from agent.core.outcome import Given, Outcome, the_round, update
 from agent.core.state import MAX_HANDLED_IDS, MAX_WAITING, Link, Phase, Standing, State, Wish
 
@@ -53,7 +54,7 @@ def _resume(given: Given, state: State, event: Started) -> Outcome:
     if state.phase is Phase.AWAITING_TEACHER:
         if current.prepared:
             return state, [AskTeacher(current.job_id)]
-        return state, [PrepareJob(current.job_id, current.wish.category, current.wish.samples_wanted, current.tier)]
+        return state, [prepare_job(current)]
     if state.phase is Phase.TRAINING:
         # The trainer died with the daemon; its checkpoint did not.
         return retry(given, state, "the daemon was restarted during training")
@@ -90,21 +91,29 @@ def trigger(given: Given, state: State) -> Outcome:
     if event.trigger_id in state.handled_ids:
         return state, []
     state = _remember(state, event.trigger_id)
-    wish = Wish(event.trigger_id, event.category, event.samples_wanted)
-    ahead = [w.category for w in state.waiting] + ([state.round.wish.category] if state.round else [])
-    refusal = ""
-    if event.category in state.models.labels:
-        refusal = f"{event.category!r} is known already"
-    elif event.category in ahead:
-        refusal = f"{event.category!r} is being learned already"
-    elif len(state.waiting) >= MAX_WAITING:
-        refusal = f"{MAX_WAITING} triggers wait already"
+    wish = Wish(event.trigger_id, event.categories, event.samples_wanted, event.unseen)
+    refusal = _refusal(given, state, wish)
     if refusal:
-        return state, [ReportJob(wish.trigger_id, wish.category, "REJECTED", refusal)]
+        return state, [ReportJob(wish.trigger_id, wish.categories, "REJECTED", refusal)]
     if state.phase is Phase.IDLE and not state.waiting:
         return begin(given, state, wish)
     state = replace(state, waiting=(*state.waiting, wish))
-    return state, [ReportJob(wish.trigger_id, wish.category, "QUEUED", "another round is under way")]
+    return state, [ReportJob(wish.trigger_id, wish.categories, "QUEUED", "another round is under way")]
+
+
+def _refusal(given: Given, state: State, wish: Wish) -> str:
+    """Why a trigger has no round; "" if it has. Whole or not at all: what it asks for is one model."""
+    ahead = [*state.waiting] + ([state.round.wish] if state.round else [])
+    for category in wish.categories:
+        if category in state.models.labels:
+            return f"{category!r} is known already"
+        if any(category in earlier.categories for earlier in ahead):
+            return f"{category!r} is being learned already"
+    if wish.unseen and not policy.needs_teacher(given.config, policy.tier_for(given.config)):
+        return "unseen categories need a teacher: not with privacy.mode local, nor with training.tier head or sparse"
+    if len(state.waiting) >= MAX_WAITING:
+        return f"{MAX_WAITING} triggers wait already"
+    return ""
 
 
 def cancel(given: Given, state: State) -> Outcome:

@@ -50,9 +50,10 @@ def report_of(state: State, job_state: JobState, detail: str = "") -> ReportJob:
     current = the_round(state)
     return ReportJob(
         trigger_id=current.wish.trigger_id,
-        category=current.wish.category,
+        categories=current.wish.categories,
         state=job_state,
         detail=detail,
+        left_out=current.left_out,
         scores=current.scores,
         generation=state.models.candidate,
     )

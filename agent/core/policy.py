@@ -40,12 +40,13 @@ def objection(budget: Budget, reading: Reading, *, training: bool, resuming: boo
     return ""
 
 
-def gate_objection(gate: Gate, scores: Scores) -> str:
-    """Why a candidate may not be promoted; '' if it may. Without an old or a new measurement it may not."""
+def gate_objection(gate: Gate, scores: Scores, *, unseen: bool = False) -> str:
+    """Why a candidate may not be promoted; '' if it may. Without an old or a new measurement it may not; of `unseen`
+    categories there need be no image to measure with."""
     if scores.old_after is None or scores.old_before is None:
         return "there are no held-out images of the old categories to judge by"
-    if scores.new_after is None:
-        return "there are no held-out images of the new category to judge by"
+    if scores.new_after is None and not unseen:
+        return "there are no held-out images of the new categories to judge by"
     # Half an image of slack: accuracies are fractions of a count, and 0.02 of 50 images is exactly one.
     slack = 0.5 / scores.old_count if scores.old_count else 0.0
     if scores.old_after < scores.old_before - gate.max_old_drop - slack:
@@ -53,10 +54,21 @@ def gate_objection(gate: Gate, scores: Scores) -> str:
             f"old accuracy fell from {scores.old_before:.1%} to {scores.old_after:.1%}, "
             f"more than {gate.max_old_drop:.1%} allows"
         )
+    # One category can be forgotten whole, or not learned, without the others showing it. Of a few images one more or
+    # less says nothing.
+    fall = scores.hardest_before - scores.hardest_after
+    if scores.hardest_hit and fall > gate.max_category_drop + 1 / max(1, scores.hardest_count):
+        return (
+            f"accuracy of {scores.hardest_hit!r} fell from {scores.hardest_before:.1%} to {scores.hardest_after:.1%}, "
+            f"more than {gate.max_category_drop:.1%} allows"
+        )
     # A share of the old accuracy: how well a category can be told depends on the data as much as on the round.
     least = gate.min_new * scores.old_before
-    if scores.new_after < least:
+    if scores.new_after is not None and scores.new_after < least:
         return f"new accuracy {scores.new_after:.1%} is below {least:.1%}"
+    floor = least - gate.max_category_drop - 1 / max(1, scores.weakest_count)
+    if scores.weakest and scores.weakest_after < floor:
+        return f"accuracy of the new {scores.weakest!r}, {scores.weakest_after:.1%}, is below {floor:.1%}"
     return ""
 
 

@@ -81,8 +81,14 @@ class Wish:
     """A trigger that waits for its round."""
 
     trigger_id: str
-    category: str
+    categories: tuple[str, ...]
     samples_wanted: int
+    unseen: bool = False
+    """The device may have no image of them: the teacher's word on others is to do."""
+
+    def __str__(self) -> str:
+        """The categories for a person: 'boat', 'tram'."""
+        return ", ".join(repr(category) for category in self.categories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,8 @@ class Round:
     progress: int = 0
     paused: bool = False
     scores: Scores | None = None
+    left_out: tuple[str, ...] = ()
+    """Categories that the candidate does not know: too few samples were of them."""
     deadline_at: float = 0.0
     """When the present phase is given up."""
     not_before_at: float = 0.0

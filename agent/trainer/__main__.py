@@ -21,15 +21,13 @@ import numpy.typing as npt
 
 from agent.job import JobError, Progress, Result, read_result, write_result
 from agent.trainer import head_tier, selection, teacher
-from agent.trainer.inputs import Inputs, read
+from agent.trainer.inputs import REFUSED, Inputs, Unteachable, read
 from agent.trainer.parent import die_with_parent
 from transfer.bundle import BundleError
 from transfer.head import HeadError
 from transfer.tflite import MismatchError
 
 STOPPED, HELD = 75, 76
-MIN_CHOSEN = 4
-"""Fewer training samples than this make no category."""
 
 _stop = False
 
@@ -87,38 +85,71 @@ def run(folder: Path) -> Result:
     if inputs.job.tier != "head" and not _torch(inputs.job.threads):
         print("torch cannot be imported here: learning by the head tier", file=sys.stderr)
         inputs = dataclasses.replace(inputs, job=msgspec.structs.replace(inputs.job, tier="head"))
-    job = inputs.job
     finish("load")
     taught = None
-    if job.tier == "transfer":
+    if inputs.job.tier == "transfer":
         taught = teacher.from_answers(inputs) or teacher.at_home(inputs, lambda i, n: report("ask", i, n))
         finish("ask")
-    chosen = _choose(inputs, taught)
-    refused = tuple(s for s, keep in zip(job.sample_ids, chosen, strict=True) if not keep)
-    count = int((chosen & inputs.train).sum())
-    reason = ""
-    if count < MIN_CHOSEN:
-        reason = f"only {count} of {len(job.sample_ids)} samples are of {job.category!r}; {MIN_CHOSEN} are needed"
-    else:
+    whole, (inputs, left_out) = inputs, selection.settled(inputs, selection.assign(inputs, taught))
+    reason = _unteachable(whole, taught) or _too_few(whole, inputs, left_out, taught)
+    if not reason:
         try:
-            _learn(inputs, chosen, taught)
-        except MismatchError as error:
+            _learn(inputs, taught)
+        except (MismatchError, Unteachable) as error:
             reason = str(error)
     finish("learn")
-    seconds = round(time.monotonic() - began_s, 3)
-    return Result(ok=not reason, reason=reason, tier=job.tier, refused=refused, seconds=seconds, stages=stages)
+    return Result(
+        ok=not reason,
+        reason=reason,
+        tier=inputs.job.tier,
+        labels=tuple(inputs.labels[k] if k >= 0 else "" for k in inputs.assigned),
+        refused=_named(inputs, inputs.assigned == REFUSED),
+        held_out=_named(inputs, ~inputs.train),
+        left_out=left_out,
+        foreign=selection.foreign(whole),
+        seconds=round(time.monotonic() - began_s, 3),
+        stages=stages,
+    )
 
 
-def _learn(inputs: Inputs, chosen: npt.NDArray[np.bool_], taught: teacher.Taught | None) -> None:
+def _named(inputs: Inputs, which: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    return tuple(name for name, is_it in zip(inputs.job.sample_ids, which, strict=True) if is_it)
+
+
+def _unteachable(inputs: Inputs, taught: teacher.Taught | None) -> str:
+    """Why categories of which there need be no image cannot be learned; "" where they can, or are not asked for."""
+    job = inputs.job
+    if not job.unseen:
+        return ""
+    if job.tier != "transfer":
+        return f"unseen categories are learned from the teacher's logits: not supported by tier {job.tier}"
+    strange = [c for c in job.categories if taught is None or c not in taught.labels]
+    return f"unseen categories need a teacher that knows them: none knows {', '.join(strange)}" if strange else ""
+
+
+def _too_few(whole: Inputs, inputs: Inputs, left_out: dict[str, int], taught: teacher.Taught | None) -> str:
+    """Why nothing can be learned; "" where at least one category can."""
+    if inputs.job.categories:
+        return ""
+    spoken = any(whole.job.given) or (taught is not None and set(whole.job.categories) & set(taught.labels))
+    if len(left_out) > 1 and not spoken:
+        names = ", ".join(left_out)
+        return f"nobody said which samples are of {names}: several categories at once need a teacher or given labels"
+    of = f"of {len(inputs.job.sample_ids)} samples are of"
+    each = "; ".join(f"only {count} {of} {category!r}" for category, count in left_out.items())
+    return f"{each}; {selection.MIN_CHOSEN} are needed"
+
+
+def _learn(inputs: Inputs, taught: teacher.Taught | None) -> None:
     if inputs.job.tier == "head":
         report("head", 0, 1)
-        head_tier.learn(inputs, chosen & inputs.train)
+        head_tier.learn(inputs)
         report("head", 1, 1)
         return
     from agent.trainer import tiers
 
     try:
-        tiers.learn(inputs, chosen, taught, report, lambda: _stop)
+        tiers.learn(inputs, taught, report, lambda: _stop)
     except tiers.Stopped:
         raise _Stopped from None
 
@@ -131,15 +162,6 @@ def _torch(threads: int) -> bool:
         return False
     torch.set_num_threads(threads)
     return True
-
-
-def _choose(inputs: Inputs, taught: teacher.Taught | None) -> npt.NDArray[np.bool_]:
-    """[n]: the samples that are of the category, by the teacher's word where it has one, else by their likeness."""
-    if taught is not None:
-        by_teacher = selection.by_teacher(taught.logits[:, 0], taught.labels, inputs.job.category)
-        if by_teacher is not None:
-            return by_teacher
-    return selection.by_cluster(inputs.features, inputs.model.statistics())
 
 
 if __name__ == "__main__":

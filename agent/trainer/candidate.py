@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from agent.trainer.inputs import Inputs
 from transfer import bundle, preprocess, tflite
-from transfer.graph import resnet_graph
+from transfer.graph import network_graph
 from transfer.head import ClassStatistics
 from transfer.spec import NetSpec
 
@@ -22,12 +22,26 @@ Weights = Mapping[str, npt.NDArray[np.float32]]
 TOLERANCE = 1e-5
 """Largest difference between the .tflite and the network on the probes, relative to the largest output (at least 1)."""
 PROBES = 16
+HOLDOUT_PER_CATEGORY = 50
+"""Held-out images of a new category that the candidate takes along, at most."""
 
 
 def grown(inputs: Inputs) -> NetSpec:
-    """The model's network with one class more."""
-    net = inputs.model.manifest.net
-    return msgspec.structs.replace(net, classes=len(inputs.model.manifest.labels) + 1)
+    """The model's network with a class more for every new category."""
+    return msgspec.structs.replace(inputs.model.manifest.net, classes=len(inputs.labels))
+
+
+def statistics(inputs: Inputs, features: npt.NDArray[np.float32]) -> ClassStatistics:
+    """The model's class statistics with the new categories, and with what samples that came with a label say of the old
+    ones. `features` [n, d]: of the job's samples, as the candidate's network sees them."""
+    grown = inputs.model.statistics()
+    for index, label in enumerate(inputs.labels):
+        mine = features[inputs.of(index)]
+        if index >= inputs.known:
+            grown = grown.with_class(label, mine)
+        elif len(mine):
+            grown = grown.merge(label, mine)
+    return grown
 
 
 def write(
@@ -38,13 +52,15 @@ def write(
 ) -> None:
     """Write JOB/candidate, unsigned: the daemon signs what it accepts.
 
+    Held-out images of the new categories join those of the old: in the next round they are what must not be forgotten.
     `expected`: logits and features of the probes by the network itself (torch), to which the .tflite is held; None
     where there is no torch, and then the features must be those the samples came with. Raises tflite.MismatchError.
     """
     old, job = inputs.model.manifest, inputs.job
+    description = f"{old.name} + {', '.join(job.categories)}"
     net = grown(inputs)
-    graph = resnet_graph(net, weights, old.input.height, old.input.width)
-    model = tflite.write(graph, description=f"{old.name} + {job.category}")
+    graph = network_graph(net, weights, old.input.height, old.input.width)
+    model = tflite.write(graph, description=description)
     images = preprocess.normalise(probes(inputs), old.input)
     if expected is not None:
         scale = max(1.0, *(float(np.abs(part).max(initial=0)) for part in expected))
@@ -56,17 +72,16 @@ def write(
         if not np.allclose(features, reference, rtol=0.1, atol=0.1 * float(np.abs(reference).max())):
             raise tflite.MismatchError("the rewritten model's features are not those of the model that it extends")
     if job.quantise != "none":
-        model = tflite.write(graph, quantise=job.quantise, description=f"{old.name} + {job.category}")
+        model = tflite.write(graph, quantise=job.quantise, description=description)
     files = {
         bundle.WEIGHTS: _saved(weights),
         bundle.MODEL: model,
         bundle.STATISTICS: _saved(statistics.to_arrays()),
     }
-    if bundle.HOLDOUT in old.files:
-        files[bundle.HOLDOUT] = inputs.model.read(bundle.HOLDOUT)
+    files |= _holdout(inputs)
     manifest = msgspec.structs.replace(
         old,
-        labels=(*old.labels, job.category),
+        labels=inputs.labels,
         net=net,
         decision="fused",
         parent=inputs.model.digest,
@@ -76,6 +91,17 @@ def write(
     folder = inputs.folder / "candidate"
     shutil.rmtree(folder, ignore_errors=True)
     bundle.save(folder, manifest, files, key=None)
+
+
+def _holdout(inputs: Inputs) -> dict[str, bytes]:
+    """The model's held-out images and those of the new categories, as the file that holds them; none where there are
+    none."""
+    parts = [held] if (held := inputs.model.holdout()) is not None else []
+    for index in range(inputs.known, len(inputs.labels)):
+        mine = np.flatnonzero(~inputs.train & (inputs.assigned == index))[:HOLDOUT_PER_CATEGORY]
+        parts.append((inputs.images[mine], np.full(len(mine), index, np.int64)))
+    images, targets = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return {bundle.HOLDOUT: _saved({"images": images, "targets": targets})} if len(images) else {}
 
 
 def _saved(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:

@@ -1,21 +1,22 @@
-"""Tier `head`: the new category's Gaussian in closed form; the old ones stay as they are. numpy, about a second."""
+"""Tier `head`: each new category's Gaussian in closed form; the network stays as it is. numpy, about a second."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from agent.trainer import candidate
 from agent.trainer.inputs import Inputs
+from transfer.blueprint import blueprint
 from transfer.head import append_row
 
 
-def learn(inputs: Inputs, chosen: npt.NDArray[np.bool_]) -> None:
-    """Write the candidate from the features of the `chosen` [n] samples; no weight but the new row changes."""
-    features = inputs.features[chosen]
+def learn(inputs: Inputs) -> None:
+    """Write the candidate from the features of settled inputs; no weight but the new rows changes. Old categories of
+    which samples came with their label are known from these samples too."""
     weights = inputs.model.weights()
-    known = len(inputs.model.manifest.labels)
-    row, bias = append_row(weights["linear.weight"][:known], weights["linear.bias"][:known], features.mean(axis=0))
-    weights["linear.weight"], weights["linear.bias"] = row.astype(np.float32), bias.astype(np.float32)
-    statistics = inputs.model.statistics().with_class(inputs.job.category, features)
-    candidate.write(inputs, weights, statistics, expected=None)
+    linear = blueprint(inputs.model.manifest.net).logits
+    weight, bias = weights[f"{linear}.weight"][: inputs.known], weights[f"{linear}.bias"][: inputs.known]
+    for index in range(inputs.known, len(inputs.labels)):
+        weight, bias = append_row(weight, bias, inputs.features[inputs.of(index)].mean(axis=0))
+    weights[f"{linear}.weight"], weights[f"{linear}.bias"] = weight.astype(np.float32), bias.astype(np.float32)
+    candidate.write(inputs, weights, candidate.statistics(inputs, inputs.features), expected=None)

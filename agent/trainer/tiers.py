@@ -23,11 +23,12 @@ from torch.nn import functional
 
 from agent.trainer import candidate
 from agent.trainer.checkpoint import Checkpoint
-from agent.trainer.inputs import Inputs
+from agent.trainer.inputs import UNLABELLED, Inputs, Unteachable
 from agent.trainer.teacher import Taught
 from transfer import losses, preprocess
+from transfer.blueprint import blueprint
 from transfer.head import ClassStatistics, append_row
-from transfer.networks import Block, ResNet, build, weights_of
+from transfer.networks import ResNet, build, weights_of
 from transfer.views import view
 
 LAMBDA_1, LAMBDA_2, LAMBDA_3 = 0.2, 0.3, 1.0
@@ -50,51 +51,56 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned from: views uint8 of the chosen training samples, flattened [m, h, w, 3], and where they come
-    from: `rows` [m] (sample) and `numbers` [m] (view)."""
+    """What is learned from: views uint8 of the samples that train, flattened [m, h, w, 3], where they come from:
+    `rows` [m] (sample) and `numbers` [m] (view), and `targets` [m]: indices into the labels, or UNLABELLED."""
 
     images: npt.NDArray[np.uint8]
     rows: npt.NDArray[np.int64]
     numbers: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64]
 
 
 def learn(
     inputs: Inputs,
-    chosen: npt.NDArray[np.bool_],
     taught: Taught | None,
     report: Report,
     stopping: Callable[[], bool],
 ) -> None:
-    """Train on the `chosen` [n] samples that are not held out, write the candidate. Resumes from its checkpoint.
+    """Train on settled inputs, write the candidate. Resumes from its checkpoint.
 
-    Raises Stopped, transfer.tflite.MismatchError, JobError.
+    Raises Stopped, Unteachable, transfer.tflite.MismatchError.
     """
     torch.manual_seed(inputs.job.seed)
     statistics = inputs.model.statistics()
-    net = _grown(inputs, inputs.features[chosen & inputs.train])
-    former = _grown(inputs, inputs.features[chosen & inputs.train])
-    task = _task(inputs, chosen & inputs.train, taught)
+    net = _grown(inputs)
+    former = _grown(inputs)
+    task = _task(inputs, taught)
     moving = _moving(net, whole=inputs.job.tier == "transfer")
     _train(inputs, net, former, task, taught, statistics, moving, report, stopping)
-    features = _features(net, inputs, inputs.images[chosen & inputs.train])
+    features = _features(net, inputs, inputs.images)
     report("write", 0, 1)
     with torch.no_grad():
         probe = net(_tensor(candidate.probes(inputs), inputs))
     candidate.write(
         inputs,
         weights_of(net),
-        statistics.with_class(inputs.job.category, features),
+        candidate.statistics(inputs, features),
         expected=(probe.logits.numpy(), probe.feature.numpy()),
     )
     report("write", 1, 1)
 
 
-def _grown(inputs: Inputs, features: npt.NDArray[np.float32]) -> ResNet:
-    """The model with a row for the new category, placed at its mean feature."""
+def _grown(inputs: Inputs) -> ResNet:
+    """The model with a row for each new category, placed at its mean feature."""
     weights = inputs.model.weights()
-    known = len(inputs.model.manifest.labels)
-    row, bias = append_row(weights["linear.weight"][:known], weights["linear.bias"][:known], features.mean(axis=0))
-    weights["linear.weight"], weights["linear.bias"] = row.astype(np.float32), bias.astype(np.float32)
+    linear = blueprint(inputs.model.manifest.net).logits
+    weight, bias = weights[f"{linear}.weight"][: inputs.known], weights[f"{linear}.bias"][: inputs.known]
+    for index in range(inputs.known, len(inputs.labels)):
+        mine = inputs.features[inputs.of(index)]
+        if not len(mine):
+            raise Unteachable(f"no sample is of {inputs.labels[index]!r}, and this tier begins at the mean of some")
+        weight, bias = append_row(weight, bias, mine.mean(axis=0))
+    weights[f"{linear}.weight"], weights[f"{linear}.bias"] = weight.astype(np.float32), bias.astype(np.float32)
     return build(candidate.grown(inputs), weights)
 
 
@@ -102,26 +108,23 @@ def _moving(net: ResNet, *, whole: bool) -> list[list[torch.nn.Parameter]]:
     """[convolutions, classifier] that train; everything else is frozen."""
     for parameter in net.parameters():
         parameter.requires_grad_(False)
-    last_blocks = [list(net.get_submodule(name).children())[-1] for name in net.groups]
-    convolutions: list[torch.nn.Parameter] = []
-    for block in last_blocks if whole else last_blocks[-1:]:
-        assert isinstance(block, Block)
-        convolutions += list(block.conv2.parameters())
-    classifier = list(net.linear.parameters())
+    last = net.last_convolutions()
+    convolutions = [p for name in (last if whole else last[-1:]) for p in net.get_submodule(name).parameters()]
+    classifier = list(net.last_linear.parameters())
     for parameter in (*convolutions, *classifier):
         parameter.requires_grad_(True)
     return [convolutions, classifier]
 
 
-def _task(inputs: Inputs, chosen: npt.NDArray[np.bool_], taught: Taught | None) -> Task:
+def _task(inputs: Inputs, taught: Taught | None) -> Task:
     views = range(inputs.job.views if taught is None else taught.logits.shape[1])
-    rows, numbers = np.meshgrid(np.flatnonzero(chosen), np.array(list(views)), indexing="ij")
+    rows, numbers = np.meshgrid(np.flatnonzero(inputs.used), np.array(list(views)), indexing="ij")
     flip = inputs.model.manifest.flip
     images = [
         view(inputs.images[r], inputs.job.sample_ids[r], int(v), flip=flip)
         for r, v in zip(rows.ravel(), numbers.ravel(), strict=True)
     ]
-    return Task(np.stack(images), rows.ravel(), numbers.ravel())
+    return Task(np.stack(images), rows.ravel(), numbers.ravel(), inputs.assigned[rows.ravel()])
 
 
 def _tensor(images: npt.NDArray[np.uint8], inputs: Inputs) -> Tensor:
@@ -175,7 +178,7 @@ def _train(
             batch = order[start : start + job.batch_size]
             logits, feature, maps = body.forward(batch)
             loss = _loss(logits, feature, maps, anchors, batch, task, taught, shared)
-            old = net.linear(pseudo[start : start + len(batch)])
+            old = net.last_linear(pseudo[start : start + len(batch)])
             loss = loss + LAMBDA_OLD * functional.cross_entropy(old, pseudo_targets[start : start + len(batch)])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -205,11 +208,10 @@ def _anchors(former: ResNet, inputs: Inputs, task: Task) -> _Anchors:
 
 def _shared_columns(inputs: Inputs, taught: Taught | None) -> tuple[list[int], list[int]]:
     """Columns of the student and of the teacher (its own former self where there is none) with the same label."""
-    labels = [*inputs.model.manifest.labels, inputs.job.category]
     if taught is None:
-        known = list(range(len(labels) - 1))
+        known = list(range(inputs.known))
         return known, known
-    pairs = [(i, taught.labels.index(label)) for i, label in enumerate(labels) if label in taught.labels]
+    pairs = [(i, taught.labels.index(label)) for i, label in enumerate(inputs.labels) if label in taught.labels]
     return [i for i, _ in pairs], [j for _, j in pairs]
 
 
@@ -237,9 +239,12 @@ def _loss(
         wanted = anchors.logits[torch.from_numpy(batch)]
     else:
         wanted = torch.from_numpy(taught.logits[task.rows[batch], task.numbers[batch]])
-    targets = torch.full((len(batch),), logits.shape[1] - 1)
+    targets = torch.from_numpy(task.targets[batch])
+    labelled = targets != UNLABELLED
     drift = (feature - anchors.feature[torch.from_numpy(batch)]).square().mean() / anchors.energy
-    loss = LAMBDA_3 * losses.j3(logits, targets) + LAMBDA_KEEP * drift
+    loss = LAMBDA_KEEP * drift
+    if labelled.any():
+        loss = loss + LAMBDA_3 * losses.j3(logits[labelled], targets[labelled])
     if mine:
         loss = loss + LAMBDA_1 * losses.j1(logits[:, mine], wanted[:, theirs])
     if taught is not None:
@@ -262,39 +267,26 @@ class _Whole:
 
 
 class _Prefix:
-    """The network from its last convolution on, over what comes before, computed once and kept as int8."""
+    """The network from its last convolution on, over what that convolution and the sum behind it take (its input and
+    the shortcut), computed once and kept as int8."""
 
     def __init__(self, net: ResNet, inputs: Inputs, task: Task, report: Report) -> None:
         self._net = net
-        blocks = list(net.get_submodule(net.groups[-1]).children())
-        last = blocks[-1]
-        assert isinstance(last, Block)
-        self._last = last
-        taken: list[tuple[Tensor, Tensor]] = []
-
-        def take(_: torch.nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            x = arguments[0]
-            taken.append((functional.relu(last.bn1(last.conv1(x))), last.shortcut(x)))
-
-        hook = last.register_forward_pre_hook(take)
-        inner, shortcut = [], []
+        self._position, needed = net.prefix(net.last_convolutions()[-1])
+        parts: dict[str, list[Tensor]] = {name: [] for name in needed}
         with torch.no_grad():
             for at in range(0, len(task.images), SERVE_BATCH):
                 report("prefix", at, len(task.images))
-                net(_tensor(task.images[at : at + SERVE_BATCH], inputs))
-                a, b = taken.pop()
-                inner.append(a)
-                shortcut.append(b)
-        hook.remove()
+                values = net.before(_tensor(task.images[at : at + SERVE_BATCH], inputs), self._position)
+                for name in needed:
+                    parts[name].append(values[name])
         report("prefix", len(task.images), len(task.images))
-        self._inner, self._inner_scale = _quantised(torch.cat(inner))
-        self._shortcut, self._shortcut_scale = _quantised(torch.cat(shortcut))
+        self._maps = {name: _quantised(torch.cat(parts.pop(name))) for name in needed}
 
     def forward(self, batch: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, list[Tensor]]:
         rows = torch.from_numpy(batch)
-        inner, shortcut = self._inner[rows] * self._inner_scale, self._shortcut[rows] * self._shortcut_scale
-        feature = functional.relu(self._last.bn2(self._last.conv2(inner)) + shortcut).mean(dim=(2, 3))
-        return self._net.linear(feature), feature, []
+        out = self._net.after({name: maps[rows] * scale for name, (maps, scale) in self._maps.items()}, self._position)
+        return out.logits, out.feature, []
 
 
 def _quantised(maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent.job import MAX_JSON_BYTES, Job, JobError, Result, read_job, read_result, write_job, write_result
 
-JOB = Job(job_id="job-000001", category="lime", tier="sparse", sample_ids=("a", "b"), holdout=(True, False))
+JOB = Job(job_id="job-000001", categories=("lime",), tier="sparse", sample_ids=("a", "b"), holdout=(True, False))
 
 
 def test_a_job_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -32,8 +32,15 @@ def test_a_result_comes_back_and_none_is_none(tmp_path: Path) -> None:
     ("change", "says"),
     [
         ({"holdout": [True]}, "1 holdout marks for 2 samples"),
-        ({"category": ""}, "category"),
-        ({"category": "x" * 65}, "category"),
+        ({"categories": []}, "categories"),
+        ({"categories": [""]}, "categories"),
+        ({"categories": ["x" * 65]}, "categories"),
+        ({"categories": [f"c{n}" for n in range(17)]}, "categories"),
+        ({"categories": ["lime", "pink", "lime"]}, "'lime' is named twice"),
+        ({"categories": ["li\u2028me"]}, "must be printable"),
+        ({"given": ["lime"]}, "1 given labels for 2 samples"),
+        ({"given": ["", "x" * 65]}, "given"),
+        ({"unseen": 1}, "unseen"),
         ({"tier": "huge"}, "tier"),
         ({"views": 0}, "views"),
         ({"epochs": 10**6}, "epochs"),
@@ -43,7 +50,7 @@ def test_a_result_comes_back_and_none_is_none(tmp_path: Path) -> None:
         ({"seed": -1}, "seed"),
         ({"seed": 2**32}, "seed"),
         ({"quantise": "int4"}, "quantise"),
-        ({"schema": 2}, "schema"),
+        ({"schema": 1}, "schema"),
         ({"extra": 1}, "extra"),
     ],
 )

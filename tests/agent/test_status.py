@@ -20,7 +20,7 @@ RUNNING: dict[str, Any] = {
     "online": True,
     "phase": "training",
     "reason": "",
-    "category": "lime",
+    "categories": ["lime"],
     "generation": 2,
     "previous": 1,
     "labels": ["amber", "teal"],
@@ -79,11 +79,11 @@ def test_of_a_stopped_daemon_what_the_disk_says(tmp_path: Path, world: World) ->
     home = Home(tmp_path)
     store = ModelStore(tmp_path)
     store.promote(store.import_bundle(world.student, [world.public]))
-    wish = Wish("t1", "lime", 30)
+    wish = Wish("t1", ("lime",), 30)
     state = State(models=Models(1, labels=("amber",)), phase=Phase.TRAINING, round=Round("j", wish, "head", False))
     StateFile(home.state).save(state)
     status = of_the_stopped(config_for(tmp_path))
-    assert (status["phase"], status["generation"], status["category"]) == ("training", 1, "lime")
+    assert (status["phase"], status["generation"], status["categories"]) == ("training", 1, ["lime"])
     text = render(status, colour=False)
     assert "cam  not running" in text and "the round goes on when it is" in text and "amber" in text
 

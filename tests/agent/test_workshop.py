@@ -27,7 +27,7 @@ from agent.workshop import Workshop
 from transfer import bundle, wire
 
 JOB = "job-000001"
-PREPARE = do.PrepareJob(JOB, NEW, 40, "head")
+PREPARE = do.PrepareJob(JOB, (NEW,), 40, "head")
 LIME = images(NEW, 40, seed=4)
 
 
@@ -72,10 +72,10 @@ class Shop:
         self.sent.append(message)
         return True
 
-    def buffer(self, pictures: np.ndarray) -> tuple[str, ...]:
-        """Put images into the sample store, as the recorder does with what is novel."""
+    def buffer(self, pictures: np.ndarray, category: str = "") -> tuple[str, ...]:
+        """Put images into the sample store, as the recorder does with what is novel or came with a label."""
         for sample in self.world.samples(pictures):
-            assert self.store.add(sample.sample_id, sample.image, sample.feature, 0.0, "teal", 0.0)
+            assert self.store.add(sample.sample_id, sample.image, sample.feature, 0.0, "teal", 0.0, category)
         return sample_ids(pictures)
 
     def __call__(self, command: do.Command) -> ev.Event:
@@ -123,7 +123,7 @@ def test_a_job_is_prepared_of_what_is_novel(shop: Shop) -> None:
     event = shop(PREPARE)
     assert isinstance(event, ev.JobPrepared) and event.samples >= 38
     job = read_job(shop.jobs.path(JOB))
-    assert (job.category, job.tier, job.views) == (NEW, "head", 2)
+    assert (job.categories, job.tier, job.views) == ((NEW,), "head", 2)
     # The classifier has its 2 % of false alarms; all else that it knows is left out.
     assert set(lime) >= set(job.sample_ids) - set(teal) and len(set(job.sample_ids) & set(teal)) <= 2
     reserved = {sample.sample_id for sample in shop.store.select(100) if sample.reserved_for == JOB}
@@ -159,6 +159,56 @@ def test_too_few_novel_samples_end_it_with_a_reason(shop: Shop) -> None:
     assert not shop.jobs.exists(JOB)
 
 
+def test_what_came_with_a_label_is_part_of_the_job_though_it_is_known(shop: Shop) -> None:
+    """Of a category that is being learned or known already; one that this round is not about waits for its own."""
+    lime, teal = shop.buffer(LIME[:10], NEW), shop.buffer(images("teal", 6, seed=6), "teal")
+    shop.buffer(LIME[10:])
+    navy = shop.buffer(images("navy", 5, seed=6), "navy")
+    assert shop.workshop.count_new() == 45
+    event = shop(PREPARE)
+    assert isinstance(event, ev.JobPrepared)
+    job = read_job(shop.jobs.path(JOB))
+    given = dict(zip(job.sample_ids, job.given, strict=True))
+    assert all(given[name] == NEW for name in lime) and all(given[name] == "teal" for name in teal)
+    assert not set(navy) & set(given) and sum(label == "" for label in given.values()) >= 28
+    assert shop.reports == [("job_prepared", {"samples": event.samples, "labelled": 16, "foreign": 5})]
+
+
+def test_samples_of_known_categories_make_no_round(shop: Shop) -> None:
+    shop.buffer(images("teal", 20, seed=6), "teal")
+    event = shop(PREPARE)
+    assert isinstance(event, ev.JobUnpreparable) and event.reason.startswith("0 samples are still novel")
+
+
+def test_for_unseen_categories_all_that_is_buffered_is_taken(shop: Shop) -> None:
+    shop.buffer(images("teal", 20, seed=6))
+    event = shop(do.PrepareJob(JOB, (NEW,), 40, "transfer", unseen=True))
+    assert isinstance(event, ev.JobPrepared) and event.samples == 20
+    assert read_job(shop.jobs.path(JOB)).unseen
+
+
+def test_several_categories_go_through_to_what_is_served(shop: Shop) -> None:
+    """Labelled samples of two new categories and of a known one: one round, one candidate, each judged by its own."""
+    teal = shop.buffer(images("teal", 12, seed=6), "teal")
+    shop.buffer(images("navy", 30, seed=4), "navy")
+    snow = shop.buffer(images("snow", 3, seed=4), "snow")
+    shop.buffer(LIME, NEW)
+    assert isinstance(shop(do.PrepareJob(JOB, (NEW, "snow", "navy"), 70, "head")), ev.JobPrepared)
+    folder = shop.jobs.path(JOB)
+    write_result(folder, run(folder))
+    event = shop(do.JudgeCandidate(JOB))
+    assert isinstance(event, ev.CandidateJudged) and event.left_out == ("snow",)
+    assert event.scores.new_after is not None and event.scores.new_after >= 0.9
+    assert event.scores.weakest in (NEW, "navy")
+    ((_, detail),) = shop.reports
+    assert detail["left_out"] in ("snow (1)", "snow (2)", "snow (3)") and detail["unlabelled"] == 0
+    assert shop(do.Promote(2)) == ev.Promoted(0.0, 2, 1, (*OLD, NEW, "navy"))
+    closed = shop(do.CloseJob(JOB, True, 2))
+    left = {sample.sample_id for sample in shop.store.select(100)}
+    assert left == set(snow) and not left & set(teal)  # they wait for a trigger with more of them
+    assert closed == ev.NovelSampleStored(0.0, 3)
+
+
 def test_a_disk_that_refuses_ends_it_with_a_reason(shop: Shop) -> None:
     shop.buffer(LIME)
     (shop.folder / "jobs").rmdir()
@@ -178,7 +228,7 @@ def test_the_holdout_is_the_same_however_often_it_is_drawn() -> None:
 
 def test_the_tier_may_fall_before_the_trainer_starts(shop: Shop) -> None:
     shop.buffer(LIME)
-    shop(do.PrepareJob(JOB, NEW, 40, "transfer"))
+    shop(do.PrepareJob(JOB, (NEW,), 40, "transfer"))
     shop.workshop.set_tier(JOB, "sparse", 3)
     job = read_job(shop.jobs.path(JOB))
     assert (job.tier, job.threads) == ("sparse", 3)
@@ -225,7 +275,8 @@ def test_refused_samples_judge_nothing(shop: Shop) -> None:
     folder = shop.trained()
     job = read_job(folder)
     held = [s for s, h in zip(job.sample_ids, job.holdout, strict=True) if h]
-    write_result(folder, Result(ok=True, refused=tuple(held[:-1])))
+    labels = (NEW,) * len(job.sample_ids)
+    write_result(folder, Result(ok=True, labels=labels, refused=tuple(held[:-1]), held_out=(held[-1],)))
     event = shop(do.JudgeCandidate(JOB))
     assert isinstance(event, ev.CandidateJudged) and event.scores.new_count == 1
 
@@ -314,8 +365,9 @@ def test_what_was_learned_leaves_the_buffer_and_what_was_refused_stays(shop: Sho
     strangers[1, :8], strangers[2, :, :8] = 0, 0
     folder = shop.trained()
     kept = shop.buffer(strangers)
-    refused = read_job(folder).sample_ids[:2]
-    write_result(folder, Result(ok=True, refused=refused))
+    ids = read_job(folder).sample_ids
+    refused = ids[:2]
+    write_result(folder, Result(ok=True, refused=refused, labels=("", "", *[NEW] * (len(ids) - 2))))
     event = shop(do.CloseJob(JOB, True, None))
     left = {sample.sample_id: sample.reserved_for for sample in shop.store.select(100)}
     assert set(left) == {*kept, *refused} and set(left.values()) == {""}

@@ -29,28 +29,33 @@ def verified(message: Trigger | DeviceCommand, key: SigningKey) -> bool:
 
 
 def test_a_trigger_is_signed_expires_and_survives_the_wire(key: SigningKey) -> None:
-    message = trigger("nine", key, now_utc=NOW, expires_s=60, samples=80, devices=["edge-1"])
+    message = trigger(["nine"], key, now_utc=NOW, expires_s=60, samples=80, devices=["edge-1"])
     arrived = wire.decode(checked(message), Trigger)
     assert arrived == message and verified(arrived, key)
     assert (arrived.expires_utc, arrived.samples_wanted, arrived.devices) == (NOW + 60, 80, ("edge-1",))
-    assert not verified(msgspec.structs.replace(arrived, category="ten"), key)
+    assert not verified(msgspec.structs.replace(arrived, categories=("ten",)), key)
 
 
 def test_every_trigger_has_an_id_of_its_own_unless_one_is_given(key: SigningKey) -> None:
-    ids = {trigger("nine", key, now_utc=NOW, expires_s=60, samples=80).id for _ in range(5)}
+    ids = {trigger(["nine"], key, now_utc=NOW, expires_s=60, samples=80).id for _ in range(5)}
     assert len(ids) == 5
-    assert trigger("nine", key, now_utc=NOW, expires_s=60, samples=80, trigger_id="mine").id == "mine"
+    assert trigger(["nine"], key, now_utc=NOW, expires_s=60, samples=80, trigger_id="mine").id == "mine"
 
 
 @pytest.mark.parametrize(
     ("changes", "field"),
-    [({"samples": 1}, "samples_wanted"), ({"category": ""}, "category"), ({"devices": ["a/b"]}, "devices")],
+    [({"samples": 1}, "samples_wanted"), ({"categories": [""]}, "categories"), ({"devices": ["a/b"]}, "devices")],
 )
 def test_what_devices_would_refuse_is_refused_here(key: SigningKey, changes: dict[str, object], field: str) -> None:
-    options: dict[str, object] = {"category": "nine", "now_utc": NOW, "expires_s": 60, "samples": 80} | changes
-    category = options.pop("category")
+    options: dict[str, object] = {"categories": ["nine"], "now_utc": NOW, "expires_s": 60, "samples": 80} | changes
+    categories = options.pop("categories")
     with pytest.raises(wire.WireError, match=field):
-        checked(trigger(category, key, **options))  # type: ignore[arg-type]
+        checked(trigger(categories, key, **options))  # type: ignore[arg-type]
+
+
+def test_several_categories_that_are_the_same_are_refused_before_they_are_signed(key: SigningKey) -> None:
+    with pytest.raises(ValueError, match="'nine' is named twice"):
+        trigger(["nine", "ten", "nine"], key, now_utc=NOW, expires_s=60, samples=80)
 
 
 def test_a_command_is_signed(key: SigningKey) -> None:
@@ -71,13 +76,14 @@ def taken(view: FleetView, message: Status | JobUpdate | Event, topic: str = TOP
 def test_the_latest_of_each_device_is_shown() -> None:
     view = FleetView()
     taken(view, status(phase="IDLE"))
-    taken(view, status(phase="COLLECTING", category="nine", collected=3, wanted=80, labels=("a", "b")))
+    taken(view, status(phase="COLLECTING", categories=("nine", "ten"), collected=3, wanted=80, labels=("a", "b")))
     job = JobUpdate(
         device="edge-1",
         session=1,
         at_utc=NOW,
         trigger_id="t",
-        category="nine",
+        categories=("nine", "ten"),
+        left_out=("ten",),
         state="SUCCEEDED",
         old_after=0.97,
         new_after=0.95,
@@ -86,8 +92,8 @@ def test_the_latest_of_each_device_is_shown() -> None:
     (row,) = view.rows()
     shown = dict(zip(COLUMNS, row, strict=True))
     assert (shown["device"], shown["link"], shown["phase"], shown["known"]) == ("edge-1", "online", "COLLECTING", "2")
-    assert shown["collecting"] == "nine 3/80"
-    assert shown["job"] == "nine SUCCEEDED (old 97%, new 95%)"
+    assert shown["collecting"] == "nine, ten 3/80"
+    assert shown["job"] == "nine, ten SUCCEEDED (old 97%, new 95%)"
 
 
 def test_the_late_will_of_an_earlier_session_is_ignored() -> None:

@@ -37,13 +37,15 @@ def device(broker: Broker) -> tuple[BrokerLink, Heard]:
 def test_a_trigger_reaches_the_devices(mosquitto: Broker, key_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     link, heard = device(mosquitto)
     arguments = ["trigger", "--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--category", "nine", "--samples", "80"]
+    arguments += ["--category", "ten", "--unseen"]
     assert fleet_main([*arguments, "--key", str(key_file), "--id", "t-1", "--expires-s", "60", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     topic, payload = heard.get(timeout=10)
     trigger = wire.decode(payload, wire.Trigger)
     assert topic == "understudy/v1/home/trigger"
-    assert (trigger.id, trigger.category, trigger.samples_wanted) == ("t-1", "nine", 80)
-    assert told == {"id": "t-1", "category": "nine", "expires_utc": trigger.expires_utc, "heard": True}
+    assert (trigger.id, trigger.categories, trigger.samples_wanted) == ("t-1", ("nine", "ten"), 80)
+    assert trigger.unseen
+    assert told == {"id": "t-1", "categories": ["nine", "ten"], "expires_utc": trigger.expires_utc, "heard": True}
     public = signing.public_key_hex(signing.load_key(key_file))
     assert signing.verify([public], wire.signing_bytes(trigger), trigger.signature) == public
     link.close()
@@ -91,6 +93,7 @@ def test_mistakes_are_one_line(key_file: Path, free_port: int, capsys: pytest.Ca
     assert line.startswith("understudy fleet trigger: cannot reach mqtt://127.0.0.1:")
     assert "expected mqtt://" in failed(capsys, *trigger, "--broker", "127.0.0.1")
     assert "cannot be a level of a topic" in failed(capsys, *trigger, "--fleet", "a/b")
+    assert "'nine' is named twice" in failed(capsys, *trigger, "--category", "nine")
     assert "samples_wanted" in failed(capsys, *trigger, "--samples", "0")
     assert "cannot be read" in failed(capsys, "trigger", "--category", "nine", "--key", str(key_file) + ".absent")
     key_file.chmod(0o644)

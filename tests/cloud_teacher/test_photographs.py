@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from cloud_teacher.datasets import DatasetError
+from cloud_teacher.layouts import layout
 from cloud_teacher.photographs import find, folder
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (20, 30, 210)}
@@ -34,10 +35,10 @@ def test_categories_are_folders_and_images_are_fitted(tmp_path: Path) -> None:
 
 def test_the_split_is_the_same_on_every_run_and_stable_when_files_come(tmp_path: Path) -> None:
     root = paint(tmp_path / "data", 10)
-    before = {photograph.path: photograph.test for photograph in find(root)}
-    assert before == {photograph.path: photograph.test for photograph in find(root)}
+    before = {photograph.path: photograph.test for photograph in find(layout(root))}
+    assert before == {photograph.path: photograph.test for photograph in find(layout(root))}
     Image.new("RGB", (9, 9)).save(root / "red" / "one-more.png")
-    after = {photograph.path: photograph.test for photograph in find(root)}
+    after = {photograph.path: photograph.test for photograph in find(layout(root))}
     assert sum(after[path] != test for path, test in before.items()) <= 1
 
 
@@ -93,7 +94,7 @@ def test_data_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path) -> 
     with pytest.raises(DatasetError, match="is no folder"):
         folder(tmp_path / "absent", cache)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="no categories found"):
+    with pytest.raises(DatasetError, match="is empty"):
         folder(tmp_path / "empty", cache)
     (tmp_path / "one" / "cats").mkdir(parents=True)
     Image.new("RGB", (9, 9)).save(tmp_path / "one" / "cats" / "a.png")
@@ -115,9 +116,9 @@ def test_train_and_val_must_have_the_same_categories(tmp_path: Path) -> None:
     paint(tmp_path / "data" / "val", 5)
     (tmp_path / "data" / "val" / "red").rename(tmp_path / "data" / "val" / "pink")
     with pytest.raises(DatasetError, match="only one has pink, red"):
-        find(tmp_path / "data")
+        find(layout(tmp_path / "data"))
 
 
 def test_real_photographs(shared_dir: Path, tmp_path: Path) -> None:
-    found = find(shared_dir / "data" / "imagenette-small")
+    found = find(layout(shared_dir / "data" / "imagenette-small"))
     assert len(found) == 1700 and sum(photograph.test for photograph in found) == 500

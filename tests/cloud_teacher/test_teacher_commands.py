@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 
 from cloud_teacher.__main__ import teacher_main
+from cloud_teacher.augmentation import Augmentation
 from cloud_teacher.datasets import Dataset
-from cloud_teacher.teacher_commands import default_student
+from cloud_teacher.teacher_commands import _augmentation, default_student
 from cloud_teacher.zoo import load_teacher
 from transfer import bundle, signing
 from transfer.spec import resnet_cifar
@@ -80,5 +82,50 @@ def test_mistakes_are_said_before_any_training(
 
 def test_the_default_student_is_no_deeper_than_its_teacher(dataset: Dataset) -> None:
     for depth in (8, 14, 56):
-        blocks, schedule = default_student(dataset, resnet_cifar(depth, 4))
+        blocks, schedule = default_student(dataset, resnet_cifar(depth, 4).widths)
         assert 1 <= blocks <= (depth - 2) // 6 and schedule.epochs > 0
+
+
+def test_preprocessing_augmentation_and_validation_are_chosen_on_the_command_line(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A student may be standardised in another way than its teacher; nothing looks at the test images."""
+    common = ["--data-dir", str(pictures), "--cache", str(tmp_path / "cache"), "--threads", "1", "--epochs", "2"]
+    common += ["--batch-size", "16", "--validation", "0.25", "--standardise"]
+    train = ["train", *common, "per-image", "--size", "16", "--depth", "8", "--augmentation", "paper", "--cutout", "6"]
+    assert teacher_main([*train, "--out", str(tmp_path / "teacher")]) == 0
+    assert "of validation images" in capsys.readouterr().out
+    teacher = load_teacher(tmp_path / "teacher")
+    assert teacher.input.per_image
+    compress = ["compress", *common, "dataset", "--teacher", str(tmp_path / "teacher"), "--unknown", "plain"]
+    assert teacher_main([*compress, "--student", "resnet8", "--out", str(tmp_path / "student")]) == 0
+    student = bundle.load(tmp_path / "student", trusted=None)
+    assert not student.manifest.input.per_image and student.manifest.net.widths == ((16,), (32,), (64,))
+    assert student.manifest.teacher == teacher.digest
+
+
+def test_what_is_asked_of_augmentation_is_done(dataset: Dataset) -> None:
+    def asked(augmentation: str, cutout: int | None) -> Augmentation | None:
+        return _augmentation(argparse.Namespace(augmentation=augmentation, cutout=cutout), dataset)
+
+    assert asked("shift", None) is None
+    assert asked("shift", 5) == Augmentation(flip=False, cutout=5)
+    assert asked("paper", None) == Augmentation(pad=4, flip=False, cutout=16)
+    assert asked("none", None) == Augmentation(pad=0, flip=False)
+
+
+@pytest.mark.parametrize("held", ["0", "-1", "1.5", "many", "nan", "inf"])
+def test_a_validation_part_is_a_number_or_a_share(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], held: str
+) -> None:
+    train = ["train", "--data-dir", str(pictures), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    assert "give a number of images" in failed(capsys, *train, f"--validation={held}")
+
+
+def test_labels_and_size_come_with_published_weights(
+    bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "labels.txt").write_text("across\nacross\n")
+    compress = ["compress", "--known", "across,down", "--out", str(tmp_path / "out"), "--teacher", str(bundle_dir)]
+    assert "are both 'across'" in failed(capsys, *compress, "--labels", str(tmp_path / "labels.txt"))
+    assert "says itself what" in failed(capsys, *compress, "--input-size", "64")

@@ -13,8 +13,11 @@ from cloud_teacher.zoo import Teacher, TeacherError, load_teacher, save_teacher
 from transfer import bundle, signing
 from transfer.networks import ResNet, weights_of
 from transfer.questions import Question
-from transfer.spec import resnet_cifar
+from transfer.spec import NetSpec, resnet_cifar, resnet_imagenet, vgg16
 from transfer.wire import BlockWanted
+
+NARROW_RESNET18 = resnet_imagenet(18, 5, widths=(4, 4, 6, 8))
+NARROW_VGG16 = vgg16(5, norm=True, hidden=(8, 8), widths=(4, 4, 6, 6, 8))
 
 
 def test_a_teacher_is_the_same_after_saving_and_loading(teacher: Teacher, bundle_dir: Path, dataset: Dataset) -> None:
@@ -45,14 +48,40 @@ def test_published_weights_have_the_digest_of_the_bundle_they_make(tmp_path: Pat
     assert saved.digest == teacher.digest
 
 
+def test_names_and_size_are_given_to_published_weights(tmp_path: Path) -> None:
+    path, names = published(tmp_path / "resnet8.pth", 3), ("x", "y", "z")
+    teacher = load_teacher(path, labels=names)
+    assert (teacher.labels, teacher.input.height, teacher.widths) == (names, 32, ((16,), (32,), (64,)))
+    assert load_teacher(path, labels=names, size=48).input.width == 48
+    with pytest.raises(TeacherError, match="3 categories, but there are 2 labels"):
+        load_teacher(path, labels=("x", "y"))
+
+
+@pytest.mark.parametrize("spec", [NARROW_RESNET18, NARROW_VGG16], ids=["resnet18", "vgg16"])
+def test_torchvisions_weights_take_photographs(tmp_path: Path, spec: NetSpec) -> None:
+    torch.manual_seed(0)
+    torch.save(ResNet(spec).state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(TeacherError, match="give --labels"):
+        load_teacher(tmp_path / "weights.pth")
+    names = tuple("abcde")
+    teacher = load_teacher(tmp_path / "weights.pth", labels=names)
+    assert (teacher.input.height, teacher.input.mean) == (224, (0.485, 0.456, 0.406))
+    small = load_teacher(tmp_path / "weights.pth", labels=names, size=64)
+    question = Question(np.zeros((1, 64, 64, 3), np.uint8), ("a",), blocks=(BlockWanted(3, 1, (0, 5)),))
+    answer = small.answer([question])[0]
+    assert answer.logits.shape == (1, 1, 5) and answer.maps[3].shape[2] == 2
+
+
 def test_what_is_no_teacher_is_refused(tmp_path: Path, teacher: Teacher) -> None:
     with pytest.raises(TeacherError, match="neither a bundle directory nor"):
         load_teacher(tmp_path / "absent.th")
     (tmp_path / "text.th").write_text("no weights")
     with pytest.raises(TeacherError, match=r"text\.th"):
         load_teacher(tmp_path / "text.th")
-    with pytest.raises(TeacherError, match="100 categories"):
+    with pytest.raises(TeacherError, match="100 categories, whose names are not in the file: give --labels"):
         load_teacher(published(tmp_path / "cifar100.th", 100))
+    with pytest.raises(TeacherError, match="says itself what its labels"):
+        load_teacher(tmp_path, labels=("a", "b"))
     (tmp_path / "dir").mkdir()
     with pytest.raises(bundle.BundleError, match=r"manifest\.json"):
         load_teacher(tmp_path / "dir")

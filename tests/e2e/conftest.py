@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from real_fleet import NEW, Fleet, Models
+from real_fleet import NEW, TWO_NEW, Fleet, Models
 
 from cloud_teacher.datasets import Dataset, digits
 from demo.broker import Broker
@@ -36,13 +36,28 @@ def models(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Models:
     key = home / "cloud.key"
     signing.generate(key)
     common = ["--data", "digits", "--cache", str(cache), "--json-progress"]
-    trained, student, teacher = home / "trained", home / "student", home / "teacher"
-    quiet: Callable[..., None] = lambda *_: None  # noqa: E731
-    run_with_progress("cloud_teacher", ["teacher", "train", *common, "--out", str(trained)], quiet, home / "train.log")
-    arguments = ["teacher", "compress", *common, "--teacher", str(trained), "--unknown", NEW, "--key", str(key)]
+    trained = home / "trained"
+    run_with_progress("cloud_teacher", ["teacher", "train", *common, "--out", str(trained)], _quiet, home / "train.log")
+    return _compressed(home, cache, key, unknown=NEW)
+
+
+@pytest.fixture(scope="session")
+def models_of_two(models: Models, cache: Path) -> Models:
+    """The same teacher, and a student that has seen neither of two digits."""
+    return _compressed(models.student.parent, cache, models.key, unknown=",".join(TWO_NEW))
+
+
+def _compressed(home: Path, cache: Path, key: Path, unknown: str) -> Models:
+    student, teacher = home / f"without-{unknown}", home / f"teacher-of-{unknown}"
+    arguments = ["teacher", "compress", "--data", "digits", "--cache", str(cache), "--json-progress"]
+    arguments += ["--teacher", str(home / "trained"), "--unknown", unknown, "--key", str(key)]
     arguments += ["--out", str(student), "--as-teacher-bundle", str(teacher)]
-    run_with_progress("cloud_teacher", arguments, quiet, home / "compress.log")
+    run_with_progress("cloud_teacher", arguments, _quiet, home / f"compress-{unknown}.log")
     return Models(student, teacher, key)
+
+
+def _quiet(*_: object) -> None:
+    pass
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from demo.feed import Feed, accuracy
 from demo.operator import Operator
 from demo.processes import Child, run_with_progress
 from transfer import signing, wire
+from transfer.preprocess import encode_png
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NEW = "nine"
+TWO_NEW = ("eight", "nine")
 TOPICS = wire.Topics("understudy", "test", "edge-1")
 
 
@@ -109,6 +111,15 @@ class Fleet:
             return self.data.test_images[self.data.test_targets == target]
         return self.data.train_images[self.data.train_targets == target]
 
+    def drop_labelled(self, stage: str, label: str, images: npt.NDArray[np.uint8]) -> None:
+        """Into the folder that is named after the label. Made elsewhere and moved: half a file is no image."""
+        folder = self.inbox / label
+        folder.mkdir(exist_ok=True)
+        for number, image in enumerate(images):
+            made = self.scene / f"{stage}-{number}.png"
+            made.write_bytes(encode_png(image))
+            made.rename(folder / made.name)
+
     def drop(self, stage: str, label: str, images: npt.NDArray[np.uint8]) -> list[str]:
         return [self.feed.put(stage, image, label) for image in images]
 
@@ -125,8 +136,9 @@ class Fleet:
             if child.process.returncode is None:
                 child.check()
 
-    def trigger(self, wanted: int, identity: str = "trigger-1") -> None:
-        arguments = ["fleet", "trigger", "--broker", self.url, "--fleet", TOPICS.fleet, "--category", self.new]
+    def trigger(self, wanted: int, identity: str = "trigger-1", categories: Sequence[str] = ()) -> None:
+        arguments = ["fleet", "trigger", "--broker", self.url, "--fleet", TOPICS.fleet]
+        arguments += [part for category in categories or (self.new,) for part in ("--category", category)]
         arguments += ["--samples", str(wanted), "--key", str(self.operator_key), "--id", identity, "--json"]
         run_with_progress("cloud_teacher", arguments, lambda *_: None, self.scene / "trigger.log")
 

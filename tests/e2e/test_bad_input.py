@@ -56,14 +56,14 @@ def test_broken_files_and_messages_are_refused_and_serving_goes_on(
     now = time.time()
 
     def trigger(key: Any, **changes: Any) -> bytes:
-        fields = {"id": "bad-1", "category": "nine", "issued_utc": now, "expires_utc": now + 60, **changes}
+        fields = {"id": "bad-1", "categories": ("nine",), "issued_utc": now, "expires_utc": now + 60, **changes}
         unsigned = wire.Trigger(**fields)
         message = wire.Trigger(**fields, signature=signing.sign(key, wire.signing_bytes(unsigned)))
         return wire.encode(message)
 
     messages = {
         "malformed": b"{ not json",
-        "unknown_version": trigger(operator).replace(b'"v":1', b'"v":9'),
+        "unknown_version": trigger(operator).replace(b'"v":2', b'"v":9'),
         "bad_signature": trigger(stranger),
         "expired": trigger(operator, issued_utc=now - 100, expires_utc=now - 50),
     }

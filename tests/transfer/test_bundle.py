@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from transfer import archive, signing
 from transfer.bundle import HOLDOUT, MODEL, STATISTICS, WEIGHTS, Bundle, BundleError, Manifest, load, pack, save, unpack
-from transfer.graph import resnet_graph
+from transfer.graph import network_graph
 from transfer.head import fit
 from transfer.spec import InputSpec, NetSpec, resnet_cifar
 from transfer.tflite import write
@@ -37,7 +37,7 @@ def files(random_weights: Callable[[NetSpec, int], dict[str, np.ndarray]]) -> di
     statistics = fit(rng.uniform(0, 2, (30, 8)).astype(np.float32), np.arange(30) % 3, MANIFEST.labels)
     return {
         WEIGHTS: tensors(**weights),
-        MODEL: write(resnet_graph(NET, weights, 16, 16)),
+        MODEL: write(network_graph(NET, weights, 16, 16)),
         STATISTICS: tensors(**statistics.to_arrays()),
         HOLDOUT: tensors(images=rng.integers(0, 256, (5, 16, 16, 3), np.uint8), targets=np.arange(5) % 3),
     }

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer.manifest import BundleError, FileEntry, Manifest, Pair, decode_manifest
-from transfer.spec import InputSpec, resnet_cifar
+from transfer.spec import InputSpec, parameters, resnet_cifar, vgg16
 
 MANIFEST = Manifest(
     kind="student",
@@ -29,6 +29,7 @@ def changed(**fields: Any) -> bytes:
     return msgspec.json.encode(msgspec.to_builtins(MANIFEST) | fields)
 
 
+SMALL_IMAGES = InputSpec(16, 16, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 ENTRY = {"sha256": "0" * 64, "size_bytes": 1}
 
 
@@ -49,6 +50,8 @@ ENTRY = {"sha256": "0" * 64, "size_bytes": 1}
         (changed(labels=["a", "bell\x07"]), "malformed", "printable"),
         (changed(labels=["a" * 201]), "malformed", "characters"),
         (changed(labels=[str(n) for n in range(11)]), "malformed", "only 10 logits"),
+        (changed(net=vgg16(10, norm=False)), "malformed", "linear function of its feature"),
+        (changed(net=vgg16(10, norm=False, hidden=()), input=SMALL_IMAGES), "malformed", "16 x 16 are too small"),
         (changed(decision="coin"), "malformed", "decision"),
         (changed(teacher="abc"), "malformed", "sha256"),
         (changed(pairs=[{"group": 3, "teacher_block": 0, "channels": []}]), "malformed", "no such block"),
@@ -59,7 +62,7 @@ ENTRY = {"sha256": "0" * 64, "size_bytes": 1}
         (changed(files={".hidden": ENTRY}), "malformed", "not allowed"),
         (changed(files={"a\n": ENTRY}), "malformed", "not allowed"),
         (changed(files={str(n): ENTRY for n in range(17)}), "malformed", "more than 16"),
-        (changed(files={"a": ENTRY | {"size_bytes": 2**30}}), "malformed", "out of range"),
+        (changed(files={"a": ENTRY | {"size_bytes": 2**31}}), "malformed", "out of range"),
         (changed(files={"a": ENTRY | {"sha256": "X" * 64}}), "malformed", "out of range"),
     ],
 )
@@ -72,6 +75,12 @@ def test_manifests_from_outside_are_checked(encoded: bytes, code: str, complaint
 def test_a_gaussian_decides_among_more_labels_than_logits() -> None:
     labels = tuple(str(n) for n in range(11))
     assert decode_manifest(changed(labels=labels, decision="gaussian")).labels == labels
+
+
+def test_a_teacher_may_have_hidden_layers_and_be_as_large_as_vgg16() -> None:
+    entry = FileEntry("0" * 64, 4 * parameters(vgg16(1000, norm=True)) + 10_000)
+    made = changed(kind="teacher", net=vgg16(1000, norm=True), files={"weights.safetensors": entry})
+    assert decode_manifest(made).net.details.hidden == (4096, 4096)
 
 
 @given(st.binary(max_size=200) | st.recursive(

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transfer.limit import Limit
 from transfer.networks import ResNet, build, weights_of
 from transfer.pruning import (
     filter_widths,
@@ -126,10 +127,10 @@ def test_widths_fill_a_number_of_parameters() -> None:
     spec = resnet_cifar(14, 10)
     zeros = zero_fractions(network(spec), IMAGES)
     for most in (60_000, 20_000):
-        made = shrunk_spec(spec, plan(spec, zeros, 1, widths_within(spec, zeros, 1, most)))
+        made = shrunk_spec(spec, plan(spec, zeros, 1, widths_within(spec, zeros, 1, Limit(most))))
         assert 0.8 * most < parameters(made) <= most
     with pytest.raises(ValueError, match="parameters"):
-        widths_within(spec, zeros, 1, 100)
+        widths_within(spec, zeros, 1, Limit(100))
 
 
 def test_channels_stand_where_the_shortcut_of_the_student_puts_them() -> None:

@@ -30,7 +30,7 @@ def pictures(n: int, seed: int = 0) -> np.ndarray:
 def test_answers_are_what_the_network_says_of_each_view(net: ResNet) -> None:
     images, names, channels = pictures(3), ("a", "b", "c"), (7, 0, 30)
     question = Question(images, names, (0, 2), True, (BlockWanted(1, 1, channels),), 2)
-    answer = ask(net, ("x", "y", "z"), "d", SPEC, [question])[0]
+    answer = ask(net, net.spec.widths, ("x", "y", "z"), "d", SPEC, [question])[0]
     with torch.no_grad():
         one = net(to_tensor(view(images[1], "b", 2)[None], SPEC))
     assert np.allclose(answer.logits[1, 1], one.logits[0].numpy(), atol=1e-4)
@@ -46,9 +46,9 @@ def test_questions_together_are_answered_as_if_alone(net: ResNet) -> None:
         Question(pictures(BATCH_IMAGES, 1), ["n"] * BATCH_IMAGES),
         Question(pictures(2, 2), ("d", "e"), (4,), True, (BlockWanted(2, 1, (3,)), BlockWanted(0, 1, (0,)))),
     ]
-    together = ask(net, "xyz", "d", SPEC, questions)
+    together = ask(net, net.spec.widths, "xyz", "d", SPEC, questions)
     for question, found in zip(questions, together, strict=True):
-        alone = ask(net, "xyz", "d", SPEC, [question])[0]
+        alone = ask(net, net.spec.widths, "xyz", "d", SPEC, [question])[0]
         assert found.sample_ids == tuple(question.sample_ids)
         assert np.allclose(found.logits, alone.logits, atol=1e-4)
         assert {g: maps.shape for g, maps in found.maps.items()} == {g: m.shape for g, m in alone.maps.items()}
@@ -70,7 +70,7 @@ def test_questions_together_are_answered_as_if_alone(net: ResNet) -> None:
 )
 def test_a_question_about_what_is_not_there_is_refused(net: ResNet, blocks: tuple[BlockWanted, ...]) -> None:
     with pytest.raises(QuestionError):
-        check(net.spec, Question(pictures(1), ("a",), blocks=blocks))
+        check(net.spec.widths, Question(pictures(1), ("a",), blocks=blocks))
 
 
 def test_at_home_the_answer_is_the_bytes_a_worker_would_send(net: ResNet) -> None:
@@ -79,4 +79,4 @@ def test_at_home_the_answer_is_the_bytes_a_worker_would_send(net: ResNet) -> Non
         net, SPEC, ("x", "y", "z"), "d", images=images, sample_ids=("a", "b"), views=(0, 3), flip=True, blocks=blocks
     )
     question = Question(images, ("a", "b"), (0, 3), True, blocks)
-    assert data == encode(ask(net, ("x", "y", "z"), "d", SPEC, [question])[0])
+    assert data == encode(ask(net, net.spec.widths, ("x", "y", "z"), "d", SPEC, [question])[0])

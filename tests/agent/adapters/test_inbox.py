@@ -36,7 +36,13 @@ def signed(message: Any, key: SigningKey) -> bytes:
 
 
 def trigger(**changes: Any) -> wire.Trigger:
-    fields = {"id": "t1", "category": "lime", "issued_utc": NOW_UTC, "expires_utc": NOW_UTC + 60, "samples_wanted": 30}
+    fields = {
+        "id": "t1",
+        "categories": ("lime",),
+        "issued_utc": NOW_UTC,
+        "expires_utc": NOW_UTC + 60,
+        "samples_wanted": 30,
+    }
     return wire.Trigger(**{**fields, **changes})
 
 
@@ -59,7 +65,7 @@ def refusal(inbox: Inbox, topic: str, payload: bytes) -> str:
 
 def test_a_signed_trigger_is_an_event(inbox: Inbox, operator: SigningKey) -> None:
     event = inbox.read(TOPICS.trigger, signed(trigger(), operator))
-    assert event == TriggerArrived(12.5, "t1", "lime", 30)
+    assert event == TriggerArrived(12.5, "t1", ("lime",), 30)
 
 
 @pytest.mark.parametrize(("action", "kind"), [("rollback", RollbackOrdered), ("cancel", CancelOrdered)])
@@ -84,7 +90,9 @@ def test_who_is_no_operator_is_not_obeyed(inbox: Inbox, tmp_path: Path) -> None:
     "change",
     [
         {"id": "t2"},
-        {"category": "pink"},
+        {"categories": ("pink",)},
+        {"categories": ("lime", "pink")},
+        {"unseen": True},
         {"samples_wanted": 31},
         {"expires_utc": NOW_UTC + 61},
         {"issued_utc": NOW_UTC - 1},

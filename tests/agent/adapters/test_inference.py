@@ -17,7 +17,7 @@ from tiny_world import NEW, OLD, SIDE, World, features, fitted, frame, images, m
 from agent.adapters.inference import WAITING_FRAMES, Classifier, Inference, InferenceError, Verdict
 from agent.adapters.intake import Frame
 from transfer import bundle, tflite
-from transfer.graph import resnet_graph
+from transfer.graph import network_graph
 from transfer.spec import resnet_cifar
 
 Told = tuple[Frame, Verdict]
@@ -112,7 +112,7 @@ def test_logits_beyond_the_labels_are_nobodys(world: World, tmp_path: Path) -> N
     weights["linear.bias"] = np.append(weights["linear.bias"], np.float32(1000))
     files = {
         bundle.WEIGHTS: safetensors.numpy.save(weights),
-        bundle.MODEL: tflite.write(resnet_graph(net, weights, SIDE, SIDE)),
+        bundle.MODEL: tflite.write(network_graph(net, weights, SIDE, SIDE)),
     }
     path = world.altered(tmp_path / "spare", files=files, net=net)
     verdicts = Classifier(bundle.load(path, trusted=None), 1).classify(images("teal", 5))
@@ -136,7 +136,7 @@ def test_a_model_whose_output_is_not_finite_is_refused(world: World, tmp_path: P
     student = world.bundle()
     weights = student.weights()
     weights["linear.bias"] = np.array([0, np.inf, 0], np.float32)
-    model = tflite.write(resnet_graph(student.manifest.net, weights, SIDE, SIDE))
+    model = tflite.write(network_graph(student.manifest.net, weights, SIDE, SIDE))
     refused(world, tmp_path, {bundle.MODEL: model}, "generation 9: the model's output is not finite")
 
 
@@ -145,13 +145,13 @@ def test_a_model_whose_features_overflow_the_score_is_refused(world: World, tmp_
     weights = student.weights()
     weights["layer3.0.bn2.bias"] = np.full(8, 3e38, np.float32)
     weights["linear.weight"] = np.zeros_like(weights["linear.weight"])
-    model = tflite.write(resnet_graph(student.manifest.net, weights, SIDE, SIDE))
+    model = tflite.write(network_graph(student.manifest.net, weights, SIDE, SIDE))
     refused(world, tmp_path, {bundle.MODEL: model}, "generation 9: ")
 
 
 def test_a_model_of_another_width_is_refused(world: World, tmp_path: Path) -> None:
     net = resnet_cifar(8, 3, widths=(4, 6, 10))
-    model = tflite.write(resnet_graph(net, random_weights(net, 0), SIDE, SIDE))
+    model = tflite.write(network_graph(net, random_weights(net, 0), SIDE, SIDE))
     refused(world, tmp_path, {bundle.MODEL: model}, r"generation 9: features are \(1, 10\)")
 
 

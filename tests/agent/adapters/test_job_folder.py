@@ -20,7 +20,7 @@ def job_of(pictures: np.ndarray, **changes: object) -> Job:
     ids = sample_ids(pictures)
     fields = {
         "job_id": "job-000001",
-        "category": NEW,
+        "categories": (NEW,),
         "tier": "head",
         "sample_ids": ids,
         "holdout": (False,) * len(ids),

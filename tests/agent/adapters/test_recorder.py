@@ -38,7 +38,7 @@ class Recording:
             PredictionLog(self.log),
             self.store,
             publish=self._publish,
-            stored=lambda count: self.said.put(("stored", count)),
+            stored=lambda: self.said.put(("stored", self.store.count())),
             live=lambda view: self.said.put(("live", view)),
             failed=lambda error: self.said.put(("failed", str(error))),
             now_utc=lambda: 1234.5678,
@@ -96,6 +96,27 @@ def test_only_what_may_be_new_is_kept_with_all_that_a_job_needs(recording: Recor
     np.testing.assert_array_equal(sample.feature, NOVEL.feature)
     assert recording.all_said("stored")[-1] == 1
     assert [line["novel"] for line in recording.lines()] == [False, verdict.novel]
+
+
+def test_a_labelled_image_is_kept_though_it_is_known(recording: Recording) -> None:
+    recording.recorder.start()
+    picture = replace(frame(images("teal", 1)[0]), given="teal")
+    recording.recorder.take(picture, KNOWN)
+    recording.recorder.close()
+    (sample,) = recording.store.select(10)
+    assert (sample.sample_id, sample.category) == (picture.sample_id, "teal")
+    (line,) = recording.lines()
+    assert (line["given"], line["kept"]) == ("teal", False)
+    assert recording.all_said("stored") == [1]
+
+
+def test_a_label_that_comes_later_is_told_as_well(recording: Recording) -> None:
+    recording.recorder.start()
+    picture = frame(images("lime", 1)[0])
+    for given in ("", "lime", "lime"):
+        recording.recorder.take(replace(picture, given=given), NOVEL)
+    recording.recorder.close()
+    assert recording.store.categories() == {"lime": 1}
 
 
 def test_the_same_image_again_is_logged_but_not_stored_again(recording: Recording) -> None:

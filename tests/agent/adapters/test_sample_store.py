@@ -20,8 +20,8 @@ NOISE = np.random.default_rng(0).integers(0, 256, (400, 16, 16, 3), np.uint8)  #
 ROW_BYTES = 1300
 
 
-def add(store: SampleStore, n: int, label: str = "cat") -> bool:
-    return store.add(f"id{n}", NOISE[n], FEATURE + np.float32(n), 0.5 * n, label, 1e9 + n)
+def add(store: SampleStore, n: int, label: str = "cat", category: str = "") -> bool:
+    return store.add(f"id{n}", NOISE[n], FEATURE + np.float32(n), 0.5 * n, label, 1e9 + n, category)
 
 
 def ids(samples: list[Sample]) -> list[str]:
@@ -62,14 +62,27 @@ def test_get_keeps_the_order_asked_for_and_leaves_out_what_is_not_here(tmp_path:
     assert ids(store.get([f"id{n}" for n in range(2000)])) == [f"id{n}" for n in range(5)]
 
 
-def test_assign_and_count_by_category(tmp_path: Path) -> None:
+def test_the_label_that_a_sample_came_with_is_kept(tmp_path: Path) -> None:
     store = SampleStore(tmp_path / "samples.db")
     for n in range(5):
-        add(store, n)
-    assert store.assign(["id1", "id3", "none"], "fox") == 2
+        add(store, n, category="fox" if n in (1, 3) else "")
+    store.close()
+    store = SampleStore(tmp_path / "samples.db")
     assert (store.count(), store.count(category="fox"), store.count(category="")) == (5, 2, 3)
+    assert store.categories() == {"": 3, "fox": 2}
+    assert (store.count_besides(()), store.count_besides(("fox", "owl")), store.count_besides(("",))) == (5, 3, 2)
     assert ids(store.select(9, category="fox")) == ["id3", "id1"]
     assert ids(store.select(9, category="")) == ["id4", "id2", "id0"]
+
+
+def test_a_sample_that_is_here_can_be_labelled_and_relabelled(tmp_path: Path) -> None:
+    """The image arrives a second time, in the folder of its category: it is the same sample."""
+    store = SampleStore(tmp_path / "samples.db")
+    add(store, 1)
+    assert add(store, 1, category="fox") and not add(store, 1, category="fox")
+    assert not add(store, 1)  # once more without: what was said stands
+    assert add(store, 1, category="owl")
+    assert store.categories() == {"owl": 1}
 
 
 def test_remove_gives_the_room_back(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ FULL = State(
     models=Models(2, 1, 3, Standing.PROVING, ("amber", "teal")),
     phase=Phase.PROBATION,
     link=Link.UP,
-    round=Round("job-000001", Wish("t1", "lime", 30), "transfer", True, scores=Scores(0.9, 0.8, None, 1.0, 30, 8)),
-    waiting=(Wish("t2", "pink", 20),),
+    round=Round("job-000001", Wish("t1", ("lime",), 30), "transfer", True, scores=Scores(0.9, 0.8, None, 1.0, 30, 8)),
+    waiting=(Wish("t2", ("pink", "grey"), 20, unseen=True),),
     handled_ids=("t1", "t2"),
-    last_ending=Ending(ReportJob("t0", "plum", "FAILED", "no"), CloseJob("job-000000", False, 3)),
+    last_ending=Ending(ReportJob("t0", ("plum",), "FAILED", "no"), CloseJob("job-000000", False, 3)),
     owed_rollback_to=1,
 )
 

@@ -105,6 +105,34 @@ def until(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
+def test_a_folder_can_be_the_label_of_what_lies_in_it(watch: Callable[..., Watch], folder: Path) -> None:
+    watched = watch(labelled=True).start()
+    for number, place in enumerate(["boat", "boat/2024/may", "", "x" * 65, "tr\nam"]):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        (folder / place / f"{number}.png").write_bytes(png(number))
+    frames = [watched.frames.get(timeout=WAIT_S) for _ in range(5)]
+    given = {frame.origin.rpartition("/")[2]: frame.given for frame in frames}
+    assert given == {"0.png": "boat", "1.png": "boat", "2.png": "", "3.png": "", "4.png": ""}
+
+
+def test_an_image_moved_into_the_folder_of_its_category_comes_again_with_its_label(
+    watch: Callable[..., Watch], folder: Path
+) -> None:
+    watched = watch(labelled=True).start()
+    (folder / "boat").mkdir()
+    (folder / "a.png").write_bytes(png(1))
+    first = watched.frames.get(timeout=WAIT_S)
+    (folder / "a.png").rename(folder / "boat" / "a.png")
+    second = watched.frames.get(timeout=WAIT_S)
+    assert (first.sample_id, first.given) == (second.sample_id, "") and second.given == "boat"
+
+
+def test_unless_it_is_asked_for_a_folder_says_nothing(watch: Callable[..., Watch], folder: Path) -> None:
+    (folder / "boat").mkdir()
+    (folder / "boat" / "a.png").write_bytes(png(1))
+    assert watch().start().frames.get(timeout=WAIT_S).given == ""
+
+
 def test_files_are_delivered_however_they_come(watch: Callable[..., Watch], folder: Path, mode: str) -> None:
     (folder / "before").mkdir()
     (folder / "before" / "there.png").write_bytes(png(1))

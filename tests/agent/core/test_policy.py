@@ -163,10 +163,33 @@ def test_the_gate_lets_a_good_candidate_pass() -> None:
         ({"new_after": 0.5}, "new accuracy 50.0% is below 57.0%"),
         ({"old_before": None, "old_after": None}, "no held-out images of the old"),
         ({"new_after": None}, "no held-out images of the new"),
+        (
+            {"hardest_hit": "cat", "hardest_before": 0.9, "hardest_after": 0.5, "hardest_count": 20},
+            "accuracy of 'cat' fell from 90.0% to 50.0%, more than 25.0% allows",
+        ),
+        ({"weakest": "tram", "weakest_after": 0.1, "weakest_count": 10}, "of the new 'tram', 10.0%, is below 22.0%"),
     ],
 )
 def test_the_gate_objects_in_words(change: dict[str, Any], says: str) -> None:
     assert says in gate_objection(Gate(), replace(GOOD, **change))
+
+
+def test_of_unseen_categories_there_need_be_no_image() -> None:
+    unmeasured = replace(GOOD, new_before=None, new_after=None, new_count=0)
+    assert gate_objection(Gate(), unmeasured) != ""
+    assert gate_objection(Gate(), unmeasured, unseen=True) == ""
+    assert gate_objection(Gate(), replace(unmeasured, old_after=0.5), unseen=True) != ""
+    assert gate_objection(Gate(), replace(GOOD, new_after=0.1), unseen=True) != ""  # what can be measured must hold
+
+
+@settings(deadline=None)
+@given(gate=st.builds(Gate, max_category_drop=amounts(0, 1)), right=st.integers(1, 50), lost=st.integers(0, 50))
+def test_one_old_category_may_lose_the_share_allowed_and_one_image(gate: Gate, right: int, lost: int) -> None:
+    left = max(0, right - lost)
+    hit = replace(GOOD, hardest_hit="cat", hardest_before=right / 50, hardest_after=left / 50, hardest_count=50)
+    passed = gate_objection(gate, hit) == ""
+    assert passed == (right / 50 - left / 50 <= gate.max_category_drop + 1 / 50)
+    assert gate_objection(gate, replace(hit, hardest_hit="")) == ""
 
 
 def test_one_image_of_fifty_is_two_percent_and_allowed() -> None:

@@ -47,7 +47,7 @@ class Script:
 
     def until_training(self) -> Script:
         self(ev.LinkCame)
-        self(ev.TriggerArrived, "t1", "c", 50)
+        self(ev.TriggerArrived, "t1", ("c",), 50)
         self(ev.NovelSampleStored, 50)
         self(ev.JobPrepared, "job-000001", 50)
         if self.phase is Phase.AWAITING_TEACHER:
@@ -67,10 +67,10 @@ def reports(commands: list[do.Command]) -> list[str]:
 def test_a_round_from_trigger_to_settled() -> None:
     s = Script()
     s(ev.LinkCame)
-    assert kinds(s(ev.TriggerArrived, "t1", "c", 50)) == ["ReportJob"]
+    assert kinds(s(ev.TriggerArrived, "t1", ("c",), 50)) == ["ReportJob"]
     assert s.phase is Phase.COLLECTING
     assert s(ev.NovelSampleStored, 49) == []
-    assert s(ev.NovelSampleStored, 50) == [do.PrepareJob("job-000001", "c", 50, "transfer")]
+    assert s(ev.NovelSampleStored, 50) == [do.PrepareJob("job-000001", ("c",), 50, "transfer")]
     assert kinds(s(ev.JobPrepared, "job-000001", 50)) == ["ReportJob", "AskTeacher"]
     s(ev.TeacherAnswered, "job-000001")
     assert s.phase is Phase.ADMITTED
@@ -87,22 +87,80 @@ def test_a_round_from_trigger_to_settled() -> None:
 
 def test_the_same_trigger_id_has_one_effect() -> None:
     s = Script()
-    s(ev.TriggerArrived, "t1", "c", 50)
-    assert s(ev.TriggerArrived, "t1", "c", 50) == []
+    s(ev.TriggerArrived, "t1", ("c",), 50)
+    assert s(ev.TriggerArrived, "t1", ("c",), 50) == []
 
 
 def test_a_known_category_is_refused_with_its_reason() -> None:
-    (report,) = Script()(ev.TriggerArrived, "t1", "a", 50)
+    (report,) = Script()(ev.TriggerArrived, "t1", ("a",), 50)
     assert isinstance(report, do.ReportJob)
     assert report.state == "REJECTED" and "known already" in report.detail
 
 
+def test_several_categories_are_one_round() -> None:
+    s = Script()
+    s(ev.LinkCame)
+    s(ev.NovelSampleStored, 50)
+    _, prepare = s(ev.TriggerArrived, "t1", ("c", "d"), 50)
+    assert prepare == do.PrepareJob("job-000001", ("c", "d"), 50, "transfer")
+    s(ev.JobPrepared, "job-000001", 50)
+    s(ev.TeacherAnswered, "job-000001")
+    s(ev.BudgetMeasured, CALM)
+    s(ev.TrainerEnded, "job-000001", "finished")
+    s(ev.CandidateJudged, "job-000001", 2, GOOD, ("d",))
+    event, _ = s(ev.Promoted, 2, 1, ("a", "b", "c"))
+    assert event == do.ReportEvent("promoted", {"generation": 2, "categories": "c"})
+    report, _ = s(ev.LiveMeasured, LiveView(50, 2, 0.9))
+    assert isinstance(report, do.ReportJob)
+    assert (report.state, report.categories, report.left_out) == ("SUCCEEDED", ("c", "d"), ("d",))
+    assert report.detail == "'c' is learned; left out for want of samples: 'd'"
+
+
+@pytest.mark.parametrize(("categories", "says"), [(("c", "a"), "'a' is known already"), (("e", "d"), "'d' is being")])
+def test_one_category_that_cannot_be_learned_refuses_them_all(categories: tuple[str, ...], says: str) -> None:
+    s = Script()
+    s(ev.TriggerArrived, "t1", ("d",), 50)
+    (report,) = s(ev.TriggerArrived, "t2", categories, 50)
+    assert isinstance(report, do.ReportJob) and report.state == "REJECTED" and says in report.detail
+
+
+@pytest.mark.parametrize("config", [LOCAL, replace(UPLOAD, training=Training(tier="sparse"))])
+def test_unseen_categories_are_refused_where_no_teacher_may_be_asked(config: Config) -> None:
+    (report,) = Script(config)(ev.TriggerArrived, "t1", ("c",), 50, True)
+    assert isinstance(report, do.ReportJob) and report.state == "REJECTED" and "need a teacher" in report.detail
+
+
+def test_unseen_categories_are_given_up_where_the_teacher_stays_away() -> None:
+    s = Script()
+    s(ev.LinkCame)
+    s(ev.NovelSampleStored, 50)
+    assert s(ev.TriggerArrived, "t1", ("c",), 50, True)[1] == do.PrepareJob(
+        "job-000001", ("c",), 50, "transfer", unseen=True
+    )
+    s(ev.JobPrepared, "job-000001", 50)
+    ending = s(ev.TeacherRefused, "job-000001", "unknown teacher")
+    assert reports(ending) == ["FAILED"] and "cannot be learned without the teacher" in s.state.reason
+    assert s.phase is Phase.IDLE
+
+
+def test_unseen_categories_are_promoted_by_what_can_be_measured() -> None:
+    s = Script()
+    s(ev.LinkCame)
+    s(ev.NovelSampleStored, 50)
+    s(ev.TriggerArrived, "t1", ("c",), 50, True)
+    s(ev.JobPrepared, "job-000001", 50)
+    s(ev.TeacherAnswered, "job-000001")
+    s(ev.BudgetMeasured, CALM)
+    s(ev.TrainerEnded, "job-000001", "finished")
+    assert s(ev.CandidateJudged, "job-000001", 2, Scores(0.95, 0.95, None, None, 100)) == [do.Promote(2)]
+
+
 def test_a_second_trigger_waits_and_begins_after_the_first() -> None:
     s = Script().until_training()
-    assert reports(s(ev.TriggerArrived, "t2", "d", 5)) == ["QUEUED"]
+    assert reports(s(ev.TriggerArrived, "t2", ("d",), 5)) == ["QUEUED"]
     s(ev.CancelOrdered, "x")
     s(ev.Ticked)
-    assert s.state.round is not None and s.state.round.wish.category == "d"
+    assert s.state.round is not None and s.state.round.wish.categories == ("d",)
 
 
 def test_a_hot_device_pauses_with_its_reason_and_resumes_with_hysteresis() -> None:
@@ -123,7 +181,7 @@ def test_local_mode_never_asks_a_teacher() -> None:
 def test_a_silent_teacher_costs_a_tier_not_the_round() -> None:
     s = Script()
     s(ev.LinkCame)
-    s(ev.TriggerArrived, "t1", "c", 50)
+    s(ev.TriggerArrived, "t1", ("c",), 50)
     s(ev.NovelSampleStored, 50)
     s(ev.JobPrepared, "job-000001", 50)
     for _ in range(UPLOAD.training.teacher_attempts):
@@ -198,7 +256,7 @@ def test_a_restart_at_any_point_finishes_the_round(steps: int) -> None:
     """Kill after each event; the next life starts from the persisted bytes and the pointer's truth."""
     story: list[tuple[type[ev.Event], tuple[object, ...]]] = [
         (ev.LinkCame, ()),
-        (ev.TriggerArrived, ("t1", "c", 50)),
+        (ev.TriggerArrived, ("t1", ("c",), 50)),
         (ev.NovelSampleStored, (50,)),
         (ev.JobPrepared, ("job-000001", 50)),
         (ev.TeacherAnswered, ("job-000001",)),
@@ -273,7 +331,10 @@ ARGUMENTS: dict[type[ev.Event], st.SearchStrategy[tuple[object, ...]]] = {
     ev.LinkCame: st.just(()),
     ev.LinkWent: st.just(("gone",)),
     ev.TriggerArrived: st.tuples(
-        st.sampled_from(["t1", "t2", "t3", "t4"]), st.sampled_from(["a", "c", "d", "e"]), st.integers(2, 40)
+        st.sampled_from(["t1", "t2", "t3", "t4"]),
+        st.lists(st.sampled_from(["a", "c", "d", "e", "f"]), min_size=1, max_size=3, unique=True).map(tuple),
+        st.integers(2, 40),
+        st.booleans(),
     ),
     ev.CancelOrdered: st.tuples(st.sampled_from(["x1", "x2"])),
     ev.RollbackOrdered: st.tuples(st.sampled_from(["r1", "r2", "r3"])),
@@ -285,7 +346,7 @@ ARGUMENTS: dict[type[ev.Event], st.SearchStrategy[tuple[object, ...]]] = {
     ev.TeacherRefused: st.tuples(JOBS, st.just("unknown teacher")),
     ev.TrainerProgressed: st.tuples(JOBS, st.integers(0, 20), st.just(20)),
     ev.TrainerEnded: st.tuples(JOBS, OUTCOMES),
-    ev.CandidateJudged: st.tuples(JOBS, GENERATIONS, SCORES),
+    ev.CandidateJudged: st.tuples(JOBS, GENERATIONS, SCORES, st.sampled_from([(), ("c",), ("d", "e")])),
     ev.CandidateUnusable: st.tuples(JOBS, st.just("probe differs")),
     ev.Promoted: st.tuples(GENERATIONS, st.just(1), st.just(("a", "b", "c"))),
     ev.PromotionFailed: st.tuples(GENERATIONS, st.just("disk full")),
@@ -321,6 +382,12 @@ def run(story: list[tuple[type[ev.Event], tuple[object, ...], float]], config: C
         assert s.state.models.active >= 1
         assert (s.state.round is None) == (s.phase is Phase.IDLE)
         assert s.state.link in Link
+        wishes = [*s.state.waiting, *([s.state.round.wish] if s.state.round else [])]
+        named = [category for wish in wishes for category in wish.categories]
+        assert len(named) == len(set(named)), "a category is to be learned twice"
+        for command in commands:
+            if isinstance(command, do.PrepareJob) and command.unseen:
+                assert command.tier == "transfer", "nobody is there to say what unseen categories look like"
         if s.phase is not Phase.TRAINING:
             assert not any(isinstance(c, do.PauseTrainer | do.ResumeTrainer) for c in commands)
         if s.phase is Phase.IDLE:

@@ -15,8 +15,13 @@ import numpy as np
 import pytest
 from tiny_world import NEW, OLD, World, images, sample_ids
 
+from agent.adapters.inference import Classifier
+from agent.adapters.judge import judge
+from agent.config import Gate
+from agent.core.policy import gate_objection
 from agent.job import Progress, Result, read_result
-from agent.trainer.__main__ import MIN_CHOSEN, run
+from agent.trainer.__main__ import run
+from agent.trainer.selection import MIN_CHOSEN
 from transfer import bundle
 
 PICTURES = np.concatenate([images(NEW, 20, seed=4), images("teal", 4, seed=4)])
@@ -149,6 +154,38 @@ def test_where_torch_cannot_be_imported_it_learns_by_the_head(world: World, tmp_
     assert "tier head" in candidate_of(job).manifest.made_by
 
 
+# ------------------------------------------------------------------------------------------------ one after the other
+
+
+@pytest.mark.parametrize("tier", ["head", "sparse"])
+def test_three_rounds_in_a_row(world: World, tmp_path: Path, tier: str) -> None:
+    """Each on the candidate of the one before: what was learned earlier is an old category from then on, with held-out
+    images of its own."""
+    model, known = world.student, list(OLD)
+    for number, category in enumerate((NEW, "navy", "snow"), 1):
+        pictures = images(category, 32, seed=4)
+        job = world.job(tmp_path / str(number), pictures, model=model, categories=(category,), tier=tier, epochs=3)
+        result = run(job)
+        assert result.ok, result.reason
+        active = bundle.load(model, trusted=None)
+        made = bundle.load(job / "candidate", trusted=None)
+        known.append(category)
+        assert list(made.manifest.labels) == known == list(made.statistics().labels)
+        assert made.manifest.parent == active.digest and made.manifest.net.classes == len(known)
+        held_out = made.holdout()
+        assert held_out is not None and set(held_out[1].tolist()) == set(range(len(known)))
+
+        test = np.concatenate([images(label, 10, seed=8) for label in known[len(OLD) :]])
+        new = [label for label in known[len(OLD) :] for _ in range(10)]
+        judging = [row for row, name in enumerate(sample_ids(pictures)) if name in result.held_out]
+        scores = judge(active, made, pictures[judging], [category] * len(judging))
+        assert scores.old_count == 30 + sum(target >= 3 for target in held_out[1]) - len(judging)
+        assert gate_objection(Gate(), scores) == ""
+        said = [verdict.label for verdict in Classifier(made, number).classify(test)]
+        assert all(said[start : start + 10].count(new[start]) >= 8 for start in range(0, len(new), 10)), said
+        model = job / "candidate"
+
+
 # ------------------------------------------------------------------------------------------------ interruptions
 
 
@@ -216,8 +253,54 @@ def test_answers_that_are_incomplete_are_one_clear_line(
 def test_too_few_samples_are_a_result_not_a_fault(world: World, tmp_path: Path) -> None:
     job = world.job(tmp_path, images(NEW, MIN_CHOSEN), tier="head")  # one of them is held out
     result = run(job)
-    assert not result.ok and result.refused == ()
+    assert not result.ok and result.refused == sample_ids(images(NEW, MIN_CHOSEN))
     assert result.reason == f"only {MIN_CHOSEN - 1} of {MIN_CHOSEN} samples are of {NEW!r}; {MIN_CHOSEN} are needed"
+
+
+def test_several_categories_that_nobody_tells_apart_end_it_with_what_is_needed(world: World, tmp_path: Path) -> None:
+    result = run(world.job(tmp_path, PICTURES, categories=(NEW, "pink")))
+    assert not result.ok and result.left_out == {NEW: 0, "pink": 0}
+    assert "several categories at once need a teacher or given labels" in result.reason
+
+
+def test_a_category_with_too_few_samples_is_left_out_of_a_round_that_succeeds(world: World, tmp_path: Path) -> None:
+    given = (*[NEW] * 20, "pink", "pink", "zebra", "teal")
+    job = world.job(tmp_path, PICTURES, categories=("pink", NEW), given=given)
+    result = run(job)
+    assert result.ok and result.left_out == {"pink": 1} and result.foreign == 1
+    candidate_of(job)
+    assert result.labels == (*[NEW] * 20, "", "", "", "teal")
+    assert result.refused == sample_ids(PICTURES[20:23]) and result.held_out == sample_ids(PICTURES[:20:4])
+
+
+def test_too_few_of_each_are_named(world: World, tmp_path: Path) -> None:
+    given = (NEW, NEW, "pink", *["teal"] * 21)
+    result = run(world.job(tmp_path, PICTURES, categories=("pink", NEW), given=given))
+    assert not result.ok
+    assert result.reason == (
+        f"only 1 of 24 samples are of 'pink'; only 1 of 24 samples are of {NEW!r}; {MIN_CHOSEN} are needed"
+    )
+
+
+@pytest.mark.parametrize("tier", ["head", "sparse"])
+def test_unseen_categories_are_not_for_tiers_without_a_teacher(world: World, tmp_path: Path, tier: str) -> None:
+    result = run(world.job(tmp_path, PICTURES, tier=tier, unseen=True))
+    assert not result.ok and f"not supported by tier {tier}" in result.reason
+
+
+def test_a_teacher_that_does_not_know_the_unseen_category_cannot_show_it(world: World, tmp_path: Path) -> None:
+    job = world.job(tmp_path, PICTURES, tier="transfer", categories=(NEW, "pink"), unseen=True)
+    world.answer(job)
+    result = run(job)
+    assert not result.ok and result.reason.endswith("none knows pink")
+
+
+def test_a_category_that_no_sample_is_of_ends_it_with_a_result(world: World, tmp_path: Path) -> None:
+    """Not with a fault, which would be tried again."""
+    job = world.job(tmp_path, images("teal", 12, seed=4), tier="transfer", unseen=True)
+    world.answer(job)
+    result = run(job)
+    assert not result.ok and f"no sample is of {NEW!r}" in result.reason
 
 
 def test_where_the_teacher_sees_none_of_the_category_nothing_is_learned(world: World, tmp_path: Path) -> None:

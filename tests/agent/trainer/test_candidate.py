@@ -11,14 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from tiny_world import INPUT, NEW, OLD, World, images
+from tiny_world import INPUT, NEW, OLD, World, images, ready
 
 from agent.job import read_job, write_job
 from agent.trainer import candidate, inputs
 from agent.trainer.__main__ import run
 from agent.trainer.inputs import Inputs
 from transfer import bundle, preprocess, tflite
-from transfer.graph import Dense, Graph, resnet_graph
+from transfer.graph import Dense, Graph, network_graph
 from transfer.head import ClassStatistics
 from transfer.networks import build
 from transfer.tflite import MismatchError
@@ -34,7 +34,7 @@ def job(world: World, tmp_path: Path) -> Path:
 @pytest.fixture
 def parts(job: Path) -> Parts:
     """A job, weights with a fourth row, and statistics that know the new category."""
-    read = inputs.read(job)
+    read = ready(job)
     weights = read.model.weights()
     weights["linear.weight"] = np.concatenate([weights["linear.weight"], np.ones((1, 8), np.float32)])
     weights["linear.bias"] = np.append(weights["linear.bias"], np.float32(0.5))
@@ -49,10 +49,10 @@ def by_torch(read: Inputs, weights: dict[str, np.ndarray]) -> tuple[np.ndarray, 
 
 
 def perturbed(change: Callable[[np.ndarray], np.ndarray]) -> Callable[..., Graph]:
-    """resnet_graph, but the classifier's weights are not those of the network."""
+    """network_graph, but the classifier's weights are not those of the network."""
 
     def graph(*arguments: Any) -> Graph:
-        made = resnet_graph(*arguments)
+        made = network_graph(*arguments)
         operations = tuple(
             dataclasses.replace(op, weight=change(op.weight)) if isinstance(op, Dense) else op for op in made.operations
         )
@@ -78,8 +78,37 @@ def test_it_is_a_whole_bundle_that_says_where_it_is_from(world: World, job: Path
     assert made.statistics().labels == (*OLD, NEW)
     for name, array in made.weights().items():
         np.testing.assert_array_equal(array, weights[name])
-    assert made.read(bundle.HOLDOUT) == read.model.read(bundle.HOLDOUT)
     assert not (job / "candidate" / bundle.SIGNATURE).exists()
+
+
+def test_what_judges_it_is_what_the_next_round_must_not_forget(job: Path, parts: Parts) -> None:
+    read, weights, statistics = parts
+    candidate.write(read, weights, statistics, by_torch(read, weights))
+    made, former = bundle.load(job / "candidate", trusted=None).holdout(), read.model.holdout()
+    assert made is not None and former is not None
+    np.testing.assert_array_equal(made[0], np.concatenate([former[0], read.images[~read.train]]))
+    np.testing.assert_array_equal(made[1], np.concatenate([former[1], [3] * 6]))
+
+
+def test_a_bundle_that_came_without_held_out_images_gets_those_of_the_new_category(
+    world: World, job: Path, tmp_path: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, weights, statistics = parts
+    student = world.bundle()
+    files = {name: student.read(name) for name in student.manifest.files if name != bundle.HOLDOUT}
+    bundle.save(tmp_path / "without", student.manifest, files, world.key)
+    read = dataclasses.replace(read, model=bundle.load(tmp_path / "without", trusted=None))
+    monkeypatch.setattr(candidate, "HOLDOUT_PER_CATEGORY", 4)
+    candidate.write(read, weights, statistics, by_torch(read, weights))
+    made = bundle.load(job / "candidate", trusted=None).holdout()
+    assert made is not None and made[1].tolist() == [3] * 4  # of six that were held out
+
+
+def test_statistics_grow_with_what_was_assigned(world: World, tmp_path: Path) -> None:
+    job = world.job(tmp_path, np.concatenate([images(NEW, 8), images("teal", 8)]), given=("",) * 8 + ("teal",) * 8)
+    read = ready(job, [3] * 8 + [1] * 8)
+    grown = candidate.statistics(read, read.features)
+    assert grown.labels == (*OLD, NEW) and grown.counts.tolist() == [60, 68, 60, 6]
 
 
 def test_the_same_candidate_again_is_the_same_bytes(job: Path, parts: Parts) -> None:
@@ -105,7 +134,7 @@ def test_a_model_that_differs_from_its_network_is_refused(
 ) -> None:
     read, weights, statistics = parts
     expected = by_torch(read, weights)
-    monkeypatch.setattr(candidate, "resnet_graph", perturbed(change))
+    monkeypatch.setattr(candidate, "network_graph", perturbed(change))
     with pytest.raises(MismatchError, match=r"logits of the \.tflite model is off by"):
         candidate.write(read, weights, statistics, expected)
     assert not (job / "candidate").exists()
@@ -115,7 +144,7 @@ def test_such_a_training_ends_in_a_result_that_says_so(
     world: World, job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_job(job, msgspec.structs.replace(read_job(job), tier="sparse", epochs=1))
-    monkeypatch.setattr(candidate, "resnet_graph", perturbed(lambda weight: weight + 0.01))
+    monkeypatch.setattr(candidate, "network_graph", perturbed(lambda weight: weight + 0.01))
     result = run(job)
     assert not result.ok and "is off by" in result.reason
     assert not (job / "candidate").exists()
@@ -143,7 +172,7 @@ def test_what_an_earlier_attempt_left_is_replaced(job: Path, parts: Parts) -> No
 def test_quantised_weights_are_written_when_asked_for(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tflite, "_QUANTISE_FROM", 100)  # nothing in a tiny network is worth it otherwise
+    monkeypatch.setattr("transfer.tflite_writer._QUANTISE_FROM", 100)  # nothing in a tiny network is worth it otherwise
     sizes = {}
     for quantise in ("none", "dynamic_int8"):
         job = world.job(tmp_path / quantise, images(NEW, 24), quantise=quantise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import pytest
 import safetensors.numpy
 import torch
 from safetensors.torch import save_file
-from tiny_world import NEW, World, images
+from tiny_world import NEW, OLD, World, images
 
 from agent.job import JobError, read_job, write_job
-from agent.trainer.inputs import read
+from agent.trainer.inputs import REFUSED, UNLABELLED, read
 from transfer import bundle
 
 
@@ -29,6 +30,15 @@ def test_a_whole_job_is_read(world: World, job: Path) -> None:
     assert inputs.train.tolist() == [n % 4 != 0 for n in range(8)]
     assert inputs.model.digest == world.bundle().digest
     assert inputs.activation_files == [] and inputs.teacher_folder is None
+
+
+def test_labels_are_the_models_and_those_being_learned(world: World, tmp_path: Path) -> None:
+    inputs = read(world.job(tmp_path, images(NEW, 8), categories=(NEW, "pink")))
+    assert inputs.labels == (*OLD, NEW, "pink") and inputs.known == 3
+    assert inputs.given == ("",) * 8
+    found = dataclasses.replace(inputs, assigned=np.array([3, 3, REFUSED, UNLABELLED, 3, 4, 1, 3]))
+    assert found.of(3).tolist() == [False, True, False, False, False, False, False, True]  # every fourth is held out
+    assert np.flatnonzero(found.used).tolist() == [1, 3, 5, 6, 7]
 
 
 def test_answers_and_a_teacher_are_found(world: World, job: Path) -> None:
@@ -73,9 +83,8 @@ def test_a_type_that_numpy_does_not_know_is_refused(job: Path) -> None:
         read(job)
 
 
-@pytest.mark.parametrize("category", ["teal", "a\nb", "\x00"])
-def test_a_category_that_cannot_be_learned_is_refused_at_once(job: Path, category: str) -> None:
-    write_job(job, msgspec.structs.replace(read_job(job), category=category))
+def test_a_category_that_cannot_be_learned_is_refused_at_once(job: Path) -> None:
+    write_job(job, msgspec.structs.replace(read_job(job), categories=("pink", "teal")))
     with pytest.raises(JobError, match="is no new category; the model knows amber, teal, plum"):
         read(job)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from tiny_world import NEW, OLD, World, images
+from tiny_world import NEW, OLD, World, images, ready
 
+from agent.adapters.inference import Classifier
 from agent.job import read_job, write_job
-from agent.trainer import inputs, teacher, tiers
-from agent.trainer.inputs import Inputs
+from agent.trainer import teacher, tiers
+from agent.trainer.inputs import UNLABELLED, Inputs
 from transfer import bundle, losses
 from transfer.networks import build
 
@@ -35,7 +37,7 @@ def prepared(world: World, tmp_path: Path) -> Callable[..., Inputs]:
         job = world.job(tmp_path / f"jobs-{len(list(tmp_path.iterdir()))}", LIME, tier=tier, **changes)
         if asked:
             world.answer(job)
-        return inputs.read(job)
+        return ready(job)
 
     return prepare
 
@@ -50,8 +52,7 @@ def learn(read: Inputs, *, stop_after: int = 10**9) -> tuple[dict[str, np.ndarra
         asked += 1
         return asked > stop_after
 
-    everything = np.ones(len(read.job.sample_ids), bool)
-    tiers.learn(read, everything, teacher.from_answers(read), lambda stage, i, n: told.append((stage, i, n)), stopping)
+    tiers.learn(read, teacher.from_answers(read), lambda stage, i, n: told.append((stage, i, n)), stopping)
     return bundle.load(read.folder / "candidate", trusted=None).weights(), told
 
 
@@ -107,8 +108,8 @@ def test_the_loss_is_the_papers_and_the_drift(prepared: Callable[..., Inputs], a
     """l1*J1 + l2*sum(Jb) + l3*J3 with our weights (the paper gives none), and the features held where they were."""
     read = prepared("transfer", asked=asked)
     taught = teacher.from_answers(read)
-    task = tiers._task(read, read.train, taught)
-    former = tiers._grown(read, read.features[read.train])
+    task = tiers._task(read, taught)
+    former = tiers._grown(read)
     anchors = tiers._anchors(former, read, task)
     batch = np.array([5, 0, 11])
     with torch.no_grad():
@@ -154,7 +155,7 @@ def test_what_is_held_out_trains_nothing(prepared: Callable[..., Inputs]) -> Non
     arrays["images"][~spoiled.train] = 0
     arrays["features"][~spoiled.train] = 9
     (spoiled.folder / "samples.safetensors").write_bytes(safetensors.numpy.save(arrays))
-    one, other = learn(read)[0], learn(inputs.read(spoiled.folder))[0]
+    one, other = learn(read)[0], learn(ready(spoiled.folder))[0]
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
@@ -171,7 +172,7 @@ def test_a_teacher_that_shares_no_label_still_teaches_by_its_maps(prepared: Call
     told = teacher.from_answers(read)
     assert told is not None
     strange = teacher.Taught(("x", "y", "z", "w"), told.logits, told.maps, told.residuals)
-    tiers.learn(read, np.ones(24, bool), strange, lambda stage, i, n: None, lambda: False)
+    tiers.learn(read, strange, lambda stage, i, n: None, lambda: False)
     assert (read.folder / "candidate").is_dir()
 
 
@@ -191,7 +192,7 @@ def test_pseudo_features_are_of_every_old_category_and_repeatable(world: World) 
 def test_over_the_prefix_the_network_says_nearly_the_same(prepared: Callable[..., Inputs]) -> None:
     read = prepared("sparse")
     net = build(read.model.manifest.net, read.model.weights())
-    task = tiers._task(read, read.train, None)
+    task = tiers._task(read, None)
     prefix = tiers._Prefix(net, read, task, lambda stage, i, n: None)
     batch = np.arange(len(task.rows))
     with torch.no_grad():
@@ -202,9 +203,43 @@ def test_over_the_prefix_the_network_says_nearly_the_same(prepared: Callable[...
     torch.testing.assert_close(logits, whole_logits, atol=0.05 * float(whole_logits.abs().max()), rtol=0)
 
 
+def test_several_categories_have_a_row_each_and_their_own_targets(world: World, tmp_path: Path) -> None:
+    pictures = np.concatenate([LIME, 255 - LIME])
+    job = world.job(tmp_path, pictures, tier="sparse", categories=(NEW, "violet"), epochs=20)
+    read = ready(job, [3] * 24 + [4] * 24)
+    task = tiers._task(read, None)
+    np.testing.assert_array_equal(task.targets, np.where(task.rows < 24, 3, 4))
+    learn(read)
+    made = bundle.load(job / "candidate", trusted=None)
+    assert made.manifest.labels == (*OLD, NEW, "violet") and made.statistics().counts[3:].tolist() == [18, 18]
+    said = [verdict.label for verdict in Classifier(made, 2).classify(pictures)]
+    assert np.mean(np.array(said) == [NEW] * 24 + ["violet"] * 24) >= 0.9
+
+
+def test_what_has_no_label_trains_by_the_teacher_alone(world: World, tmp_path: Path) -> None:
+    """J1 and Jb without J3; of a batch without any label there is no J3 at all."""
+    job = world.job(tmp_path, np.concatenate([LIME, images("teal", 12, seed=4)]), tier="transfer")
+    world.answer(job)
+    read = ready(job, [3] * 24 + [UNLABELLED] * 12)
+    taught = teacher.from_answers(read)
+    task = tiers._task(read, taught)
+    assert set(task.rows.tolist()) == {*np.flatnonzero(read.of(3)).tolist(), *range(24, 36)}  # none of those judges
+    former = tiers._grown(read)
+    anchors, shared = tiers._anchors(former, read, task), tiers._shared_columns(read, taught)
+    silent = np.flatnonzero(task.targets == UNLABELLED)[:4]
+    with torch.no_grad():
+        logits, feature, maps = tiers._Whole(former, read, task).forward(silent)
+        got = tiers._loss(logits, feature, maps, anchors, silent, task, taught, shared)
+        labelled = dataclasses.replace(task, targets=np.full_like(task.targets, 1))
+        more = tiers._loss(logits, feature, maps, anchors, silent, labelled, taught, shared)
+    torch.testing.assert_close(more - got, losses.j3(logits, torch.full((4,), 1)), rtol=1e-4, atol=1e-4)
+    learn(read)
+    assert bundle.load(job / "candidate", trusted=None).statistics().counts.tolist() == [60, 60, 60, 18]
+
+
 def test_views_are_those_that_the_teacher_saw(prepared: Callable[..., Inputs]) -> None:
     read = prepared("transfer", asked=True, views=3)
-    task = tiers._task(read, read.train, teacher.from_answers(read))
+    task = tiers._task(read, teacher.from_answers(read))
     assert task.numbers.tolist() == [0, 1, 2] * 18
     assert set(task.rows.tolist()) == set(np.flatnonzero(read.train).tolist())
     np.testing.assert_array_equal(task.images[task.numbers == 0], read.images[read.train])
@@ -241,5 +276,5 @@ def test_a_checkpoint_of_another_tier_is_not_gone_on_with(prepared: Callable[...
     with pytest.raises(tiers.Stopped):
         learn(read, stop_after=4)
     write_job(read.folder, msgspec.structs.replace(read_job(read.folder), tier="sparse"))
-    _, told = learn(inputs.read(read.folder))
+    _, told = learn(ready(read.folder))
     assert [i for stage, i, _ in told if stage == "train"] == [0, 1, 2, 3]

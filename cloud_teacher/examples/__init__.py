@@ -1,0 +1,1 @@
+"""Teachers from elsewhere, made usable by a YAML file each (`cloud_teacher.description`)."""

@@ -1,0 +1,1 @@
+"""From a spec to its operations: one file a family. Torch-free."""
