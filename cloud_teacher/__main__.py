@@ -69,7 +69,7 @@ def teacher_main(argv: Sequence[str] | None = None, prog: str = "understudy teac
         "--score",
         choices=("zeros", "gradient"),
         default="zeros",
-        help="what goes first: filters of many zeros, as many in every layer (the paper; default), or channels that the "
+        help="what goes first: filters of many zeros, in every layer alike (the paper; default), or channels that the "
         "teacher's logits hang on least, wherever they are",
     )
     compress.add_argument("--views", type=int, default=4, metavar="N", help="views of each image (default 4)")

@@ -25,7 +25,7 @@ from cloud_teacher.train import Rows, accuracy
 from cloud_teacher.zoo import Teacher
 from transfer import bundle, tflite
 from transfer.graph import network_graph
-from transfer.head import ClassStatistics, fit
+from transfer.head import ClassStatistics, fit_best
 from transfer.manifest import Manifest, Pair
 from transfer.networks import ResNet, count_parameters, weights_of
 from transfer.preprocess import normalise
@@ -115,15 +115,18 @@ def compress(
     takes = input or teacher.input
     student = distil(teacher, data, parts.train, chosen, recipe, cache_dir, report, input=input)
     report("pack student", 0, 3, "write the .tflite model")
-    net = narrowed(student, [teacher.labels.index(label) for label in data.labels])
+    # What it was taught about categories that it does not know stays in it, as dormant rows.
+    dormant = [label for label in teacher.labels if label not in data.labels] if recipe.taught == "all" else []
+    net = narrowed(student, [teacher.labels.index(label) for label in (*data.labels, *dormant)])
     model = write_model(net, takes, data.train_images[parts.calibration], recipe.quantise)
     report("pack student", 1, 3, "class statistics")
-    statistics = measure(model, takes, data, parts)
+    statistics = measure(model, net, takes, data, parts)
     report("pack student", 2, 3, "write the bundle")
     manifest = Manifest(
         kind="student",
         name=f"{dataset.name}-student",
         labels=data.labels,
+        dormant=tuple(dormant),
         input=takes,
         net=net.spec,
         flip=dataset.flip,
@@ -144,7 +147,7 @@ def compress(
         held: Arrays = {"images": data.train_images[parts.holdout], "targets": data.train_targets[parts.holdout]}
         files[bundle.HOLDOUT] = safetensors.numpy.save(_contiguous(held))
     manifest = bundle.save(out_dir, manifest, files, key)
-    right = accuracy(net, data.test_images, data.test_targets, takes)
+    right = accuracy(narrowed(net, range(len(data.labels))), data.test_images, data.test_targets, takes)
     report("pack student", 3, 3, f"{right:.1%} on {len(data.labels)} categories")
     digest = bundle.load(out_dir, trusted=None).digest
     return Compressed(out_dir, manifest, digest, right, count_parameters(net))
@@ -183,9 +186,9 @@ def write_model(net: ResNet, input: InputSpec, probes: Images, quantise: Literal
     return model
 
 
-def measure(model: bytes, input: InputSpec, data: Dataset, parts: Parts) -> ClassStatistics:
-    """The class statistics of the features that the .tflite model itself gives, as a device will see them; the scale of
-    the novelty score from images that were not trained on."""
+def measure(model: bytes, net: ResNet, input: InputSpec, data: Dataset, parts: Parts) -> ClassStatistics:
+    """The class statistics of the features that the .tflite model itself gives, as a device will see them; their form
+    and the scale of the novelty score from images that were not trained on."""
 
     def features(rows: Rows) -> npt.NDArray[np.float32]:
         images = data.train_images
@@ -195,7 +198,10 @@ def measure(model: bytes, input: InputSpec, data: Dataset, parts: Parts) -> Clas
     few = np.concatenate(
         [parts.train[data.train_targets[parts.train] == at][:STATISTICS_PER_CLASS] for at in range(len(data.labels))]
     )
-    return fit(features(few), data.train_targets[few], data.labels).with_quantiles(features(parts.calibration))
+    held, targets = features(parts.calibration), data.train_targets
+    fitted = fit_best(features(few), targets[few], data.labels, held, targets[parts.calibration])
+    weight, bias = net.last_linear.weight.detach().numpy(), net.last_linear.bias.detach().numpy()
+    return fitted.with_readout(weight, bias).with_quantiles(held)
 
 
 def _contiguous(arrays: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, npt.NDArray[np.generic]]:

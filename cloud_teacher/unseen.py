@@ -159,10 +159,8 @@ def _balance(student: Network, teacher: Teacher, pictures: Images, seed: int) ->
         with torch.no_grad():
             parts.append((student.eval()(views).logits, teacher.net(views).logits))
     mine, theirs = (torch.cat(side) for side in zip(*parts, strict=True))
-    bias = student.last_linear.bias
-    assert isinstance(bias, Tensor)
     with torch.no_grad():
-        bias += balanced_bias(mine, theirs)
+        student.last_linear.bias.add_(balanced_bias(mine, theirs))
 
 
 def balanced_bias(mine: Tensor, theirs: Tensor) -> Tensor:

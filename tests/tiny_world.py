@@ -66,7 +66,7 @@ def sample_ids(pictures: Images) -> tuple[str, ...]:
 
 
 def ready(job: Path, assigned: Sequence[int] | None = None) -> Inputs:
-    """The inputs of a job, to learn from: all samples are of the first new category unless `assigned` says otherwise."""
+    """The inputs of a job, to learn from: all samples are of the first new category unless `assigned` says other."""
     read = inputs.read(job)
     found = [read.known] * len(read.images) if assigned is None else assigned
     return selection.settled(read, np.array(found, np.int64))[0]

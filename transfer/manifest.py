@@ -48,14 +48,16 @@ class Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the model is. `decision`: the class is the largest of the first len(labels) logits, the densest
-    Gaussian of the class statistics, or both (`transfer.head.decide`). `flip`: its views may be mirrored. `teacher`,
-    `parent`: digests, or ""."""
+    """What the model is. `decision`: the class is the largest of the first len(labels) logits, the densest Gaussian of
+    the class statistics, or both (`transfer.head.decide`). `dormant`: categories that it was taught about by a teacher
+    that knows them, though it was shown none and does not decide for them: their logits follow those of the labels.
+    `flip`: its views may be mirrored. `teacher`, `parent`: digests, or ""."""
 
     schema: int = SCHEMA
     kind: Literal["student", "teacher"]
     name: str
     labels: tuple[str, ...]
+    dormant: tuple[str, ...] = ()
     input: InputSpec
     net: NetSpec
     decision: Literal["logits", "gaussian", "fused"] = "logits"
@@ -89,14 +91,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 def _check_labels(manifest: Manifest) -> None:
-    labels = manifest.labels
-    if not 1 <= len(labels) <= MAX_CLASSES or len(set(labels)) != len(labels):
-        raise ValueError(f"{len(labels)} labels: there must be 1 to {MAX_CLASSES}, all different")
-    for text in (manifest.name, *labels):
+    labels, every = manifest.labels, (*manifest.labels, *manifest.dormant)
+    if not labels or len(every) > MAX_CLASSES or len(set(every)) != len(every):
+        raise ValueError(f"{len(every)} labels, dormant ones included: there must be 1 to {MAX_CLASSES}, all different")
+    for text in (manifest.name, *every):
         if not 1 <= len(text) <= MAX_LABEL_CHARACTERS or not text.isprintable():
             raise ValueError(f"name or label {text[:80]!r}: 1 to {MAX_LABEL_CHARACTERS} printable characters")
-    if manifest.decision != "gaussian" and len(labels) > manifest.net.classes:
-        raise ValueError(f"{len(labels)} labels but only {manifest.net.classes} logits to decide by")
+    deciding = labels if manifest.decision != "gaussian" else ()
+    if max(len(deciding), len(every) if manifest.dormant else 0) > manifest.net.classes:
+        raise ValueError(f"{len(every)} labels, dormant ones included, but only {manifest.net.classes} logits for them")
 
 
 def decode_manifest(encoded: bytes) -> Manifest:

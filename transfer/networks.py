@@ -72,9 +72,11 @@ class Network(nn.Module):
         return self.after({INPUT: x}, 0)
 
     @property
-    def last_linear(self) -> nn.Module:
+    def last_linear(self) -> nn.Linear:
         """The layer that makes the logits."""
-        return self.get_submodule(self.blueprint.logits)
+        layer = self.get_submodule(self.blueprint.logits)
+        assert isinstance(layer, nn.Linear)
+        return layer
 
     def last_convolutions(self) -> list[str]:
         """The names of the last convolution of each group's last block."""

@@ -86,8 +86,8 @@ def _take(alive: Mapping[str, Flags], feeds: Mapping[str, Link], cost: _Cost, sp
 
 
 class _Cost:
-    """What the network costs, and what one channel less of a space saves: a convolution costs in proportion to the width
-    of the space it reads and to that of the one it writes."""
+    """What the network costs, and what one channel less of a space saves: a convolution costs in proportion to the
+    width of the space it reads and to that of the one it writes."""
 
     def __init__(self, drawn: Blueprint, coupled: Coupling, limit: Limit) -> None:
         spaces = list(coupled.widths)

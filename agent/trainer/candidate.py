@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
+from agent.trainer import rows
 from agent.trainer.inputs import Inputs
 from transfer import bundle, preprocess, tflite
 from transfer.graph import network_graph
 from transfer.head import ClassStatistics
+from transfer.regression import PSEUDO_FEATURES
 from transfer.spec import NetSpec
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
@@ -22,13 +24,17 @@ Weights = Mapping[str, npt.NDArray[np.float32]]
 TOLERANCE = 1e-5
 """Largest difference between the .tflite and the network on the probes, relative to the largest output (at least 1)."""
 PROBES = 16
+FEWEST_TO_SCALE = 100
+"""Held-out images from which the rare scores of known images can be told."""
 HOLDOUT_PER_CATEGORY = 50
 """Held-out images of a new category that the candidate takes along, at most."""
 
 
 def grown(inputs: Inputs) -> NetSpec:
-    """The model's network with a class more for every new category."""
-    return msgspec.structs.replace(inputs.model.manifest.net, classes=len(inputs.labels))
+    """The model's network with a logit for every new category; one that was dormant had it already."""
+    return msgspec.structs.replace(
+        inputs.model.manifest.net, classes=len(inputs.labels) + len(rows.dormant_left(inputs))
+    )
 
 
 def statistics(inputs: Inputs, features: npt.NDArray[np.float32]) -> ClassStatistics:
@@ -73,6 +79,8 @@ def write(
             raise tflite.MismatchError("the rewritten model's features are not those of the model that it extends")
     if job.quantise != "none":
         model = tflite.write(graph, quantise=job.quantise, description=description)
+    weight, bias = rows.names(inputs)
+    statistics = _scaled(inputs, model, statistics.with_readout(weights[weight], weights[bias]))
     files = {
         bundle.WEIGHTS: _saved(weights),
         bundle.MODEL: model,
@@ -82,6 +90,7 @@ def write(
     manifest = msgspec.structs.replace(
         old,
         labels=inputs.labels,
+        dormant=rows.dormant_left(inputs),
         net=net,
         decision="fused",
         parent=inputs.model.digest,
@@ -91,6 +100,17 @@ def write(
     folder = inputs.folder / "candidate"
     shutil.rmtree(folder, ignore_errors=True)
     bundle.save(folder, manifest, files, key=None)
+
+
+def _scaled(inputs: Inputs, model: bytes, statistics: ClassStatistics) -> ClassStatistics:
+    """With the novelty score scaled anew, for features and rows have moved: on the model's held-out images, as the
+    candidate sees them, or where these are too few on pseudo-features, whose tails are a little too light."""
+    held = inputs.model.holdout()
+    if held is not None and len(held[0]) >= FEWEST_TO_SCALE:
+        images = preprocess.normalise(held[0], inputs.model.manifest.input)
+        return statistics.with_quantiles(tflite.run(model, images)[1])
+    drawn = [statistics.sample(known, PSEUDO_FEATURES, seed=known) for known in range(len(statistics.labels))]
+    return statistics.with_quantiles(np.concatenate(drawn))
 
 
 def _holdout(inputs: Inputs) -> dict[str, bytes]:

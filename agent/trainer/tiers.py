@@ -21,13 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from agent.trainer import candidate
+from agent.trainer import candidate, rows
 from agent.trainer.checkpoint import Checkpoint
-from agent.trainer.inputs import UNLABELLED, Inputs, Unteachable
+from agent.trainer.inputs import UNLABELLED, Inputs
 from agent.trainer.teacher import Taught
 from transfer import losses, preprocess
-from transfer.blueprint import blueprint
-from transfer.head import ClassStatistics, append_row
+from transfer.head import ClassStatistics
 from transfer.networks import ResNet, build, weights_of
 from transfer.views import view
 
@@ -35,9 +34,9 @@ LAMBDA_1, LAMBDA_2, LAMBDA_3 = 0.2, 0.3, 1.0
 """Weights of J1, the Jb and J3. Ours: the paper names them and gives no values. Not tuned yet."""
 LAMBDA_OLD = 1.0
 """Weight of the pseudo-features' cross entropy: the old categories' share in the classifier."""
-LAMBDA_KEEP = 5.0
-"""Weight of the squared drift of the features, relative to their mean square. Of 1, 3, 5 and 10, tried once each on one
-student of CIFAR-10, 1 forgot clearly more and the others differed by less than the noise; 5 balances old and new."""
+LAMBDA_KEEP = 20.0
+"""Weight of the squared drift of the features, relative to their mean square. On held-out training images of CIFAR-10 5
+ends at 91.9 % of ten categories (old 91.3), 20 and 50 at 92.3 (old 92.0 and 92.1)."""
 CLASSIFIER_RATE = 10.0
 """The classifier's learning rate, as a multiple of the convolutions'."""
 SERVE_BATCH = 64
@@ -79,11 +78,12 @@ def learn(
     _train(inputs, net, former, task, taught, statistics, moving, report, stopping)
     features = _features(net, inputs, inputs.images)
     report("write", 0, 1)
+    weights = rows.ended(inputs, weights_of(net), features)
     with torch.no_grad():
-        probe = net(_tensor(candidate.probes(inputs), inputs))
+        probe = build(net.spec, weights)(_tensor(candidate.probes(inputs), inputs))
     candidate.write(
         inputs,
-        weights_of(net),
+        weights,
         candidate.statistics(inputs, features),
         expected=(probe.logits.numpy(), probe.feature.numpy()),
     )
@@ -91,17 +91,8 @@ def learn(
 
 
 def _grown(inputs: Inputs) -> ResNet:
-    """The model with a row for each new category, placed at its mean feature."""
-    weights = inputs.model.weights()
-    linear = blueprint(inputs.model.manifest.net).logits
-    weight, bias = weights[f"{linear}.weight"][: inputs.known], weights[f"{linear}.bias"][: inputs.known]
-    for index in range(inputs.known, len(inputs.labels)):
-        mine = inputs.features[inputs.of(index)]
-        if not len(mine):
-            raise Unteachable(f"no sample is of {inputs.labels[index]!r}, and this tier begins at the mean of some")
-        weight, bias = append_row(weight, bias, mine.mean(axis=0))
-    weights[f"{linear}.weight"], weights[f"{linear}.bias"] = weight.astype(np.float32), bias.astype(np.float32)
-    return build(candidate.grown(inputs), weights)
+    """The model with a row for each new category."""
+    return build(candidate.grown(inputs), rows.begun(inputs))
 
 
 def _moving(net: ResNet, *, whole: bool) -> list[list[torch.nn.Parameter]]:

@@ -47,6 +47,25 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
     assert "usage: understudy" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--params", "0.27 Mio"], "write 270000, 270k, 0.27M or 1.5G"),
+        (["--macs", "0"], "less than 1"),
+        (["--threshold", "90"], "at most 1"),
+        (["--params", "0.27M", "--macs", "10M"], "not allowed with"),
+        (["--threshold", "0.9", "--params", "270k"], "not allowed with"),
+        (["--score", "weights"], "choose from"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_explained(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["teacher", "compress", "--teacher", "t", "--out", "o", "--known", "a,b", *arguments])
+    assert end.value.code == 2 and says in capsys.readouterr().err
+
+
 def test_an_unknown_group_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2 and main(["agent"]) == 2 and main(["--help"]) == 0
     assert "{teacher,fleet}" in capsys.readouterr().err

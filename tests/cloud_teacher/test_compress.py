@@ -34,7 +34,8 @@ def test_the_bundle_is_signed_and_says_what_it_is(made: tuple[Compressed, str], 
     loaded = bundle.load(student.directory, trusted=[public])
     manifest = loaded.manifest
     assert (manifest.kind, manifest.labels, manifest.teacher) == ("student", KNOWN, teacher.digest)
-    assert manifest.net.classes == 3 and not manifest.flip and loaded.digest == student.digest
+    assert manifest.dormant == ("plain",) and manifest.net.classes == 4
+    assert not manifest.flip and loaded.digest == student.digest
     assert [(pair.group, pair.teacher_block) for pair in manifest.pairs] == [(0, 1), (1, 1), (2, 1)]
     for pair, blocks in zip(manifest.pairs, manifest.net.groups, strict=True):
         assert len(pair.channels) == blocks[-1].out

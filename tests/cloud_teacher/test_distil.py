@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,13 @@ import pytest
 import torch
 
 from cloud_teacher.datasets import Dataset
-from cloud_teacher.distil import Recipe, choose, distil, narrowed
+from cloud_teacher.distil import CompressionError, Recipe, choose, distil, narrowed
 from cloud_teacher.progress import silent
 from cloud_teacher.train import Schedule
 from cloud_teacher.zoo import Teacher
 from transfer.pruning import shrunk_spec
 from transfer.questions import to_tensor
-from transfer.spec import parameters
+from transfer.spec import macs, parameters
 
 KNOWN = ("across", "down", "red")
 SCHEDULE = Schedule(epochs=4, batch_size=16, learning_rate=0.05)
@@ -31,6 +32,28 @@ def test_widths_by_threshold_or_by_parameters(teacher: Teacher, dataset: Dataset
     assert parameters(shrunk_spec(teacher.spec, pruned)) < full
     small = choose(teacher, dataset.train_images, Recipe(KNOWN, SCHEDULE, most_parameters=full // 2))
     assert parameters(shrunk_spec(teacher.spec, small)) <= full // 2
+
+
+def test_channels_by_gradient_fill_a_limit_on_the_whole_network(teacher: Teacher, dataset: Dataset) -> None:
+    by_size = Recipe(KNOWN, SCHEDULE, depth=2, most_parameters=6_000, score="gradient")
+    small = shrunk_spec(teacher.spec, choose(teacher, dataset.train_images, by_size))
+    assert 5_500 < parameters(small) <= 6_000
+    assert len({block.mid / block.out for blocks in small.groups for block in blocks}) > 1  # not all by the same share
+    by_macs = replace(by_size, most_parameters=None, most_macs=500_000)
+    assert 450_000 < macs(shrunk_spec(teacher.spec, choose(teacher, dataset.train_images, by_macs)), 16, 16) <= 500_000
+
+
+def test_a_threshold_gives_the_gradient_its_size(teacher: Teacher, dataset: Dataset) -> None:
+    paper = Recipe(KNOWN, SCHEDULE, depth=2, threshold=0.5)
+    by_zeros = choose(teacher, dataset.train_images, paper)
+    by_gradient = choose(teacher, dataset.train_images, replace(paper, score="gradient"))
+    most = parameters(shrunk_spec(teacher.spec, by_zeros))
+    assert 0.9 * most < parameters(shrunk_spec(teacher.spec, by_gradient)) <= most and by_gradient != by_zeros
+
+
+def test_a_size_is_asked_for_in_one_way(teacher: Teacher, dataset: Dataset) -> None:
+    with pytest.raises(CompressionError, match="in one way"):
+        choose(teacher, dataset.train_images, Recipe(KNOWN, SCHEDULE, threshold=0.9, most_macs=1_000_000))
 
 
 def test_a_student_learns_what_its_teacher_says_of_a_category_it_is_never_shown(

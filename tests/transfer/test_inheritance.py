@@ -14,11 +14,11 @@ from transfer.coupling import coupling
 from transfer.inheritance import shrink
 from transfer.networks import Outputs, build, count_parameters
 from transfer.operations import INPUT
-from transfer.plan import last_blocks, planned, whole
+from transfer.plan import last_blocks, planned, shrunk_spec, whole
 from transfer.spec import BlockSpec, NetSpec, VggSpec, macs, parameters
 
 torch.set_num_threads(1)
-IMAGES = noise(3, 3, 32, 32)
+IMAGES, SMALL_IMAGES = noise(3, 3, 32, 32), noise(2, 3, 8, 8)
 
 
 def outputs(spec: NetSpec, weights: dict[str, np.ndarray], images: np.ndarray = IMAGES) -> Outputs:
@@ -26,7 +26,7 @@ def outputs(spec: NetSpec, weights: dict[str, np.ndarray], images: np.ndarray = 
         return build(spec, weights)(torch.from_numpy(images))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(PRUNABLE, st.integers(0, 99))
 def test_keeping_everything_changes_nothing(spec: NetSpec, seed: int) -> None:
     spec = without_hidden(spec)
@@ -34,10 +34,10 @@ def test_keeping_everything_changes_nothing(spec: NetSpec, seed: int) -> None:
     small, taken = shrink(spec, weights, whole(spec, last_blocks(spec, 64)))
     assert small == spec
     assert all(np.array_equal(taken[name], weights[name]) for name in weights)
-    assert torch.equal(outputs(small, taken).logits, outputs(spec, weights).logits)
+    assert torch.equal(outputs(small, taken, SMALL_IMAGES).logits, outputs(spec, weights, SMALL_IMAGES).logits)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(PRUNABLE, st.integers(1, 2), st.data())
 def test_any_plan_makes_a_network_that_runs(spec: NetSpec, depth: int, data: st.DataObject) -> None:
     kept = {INPUT: (0, 1, 2)}
@@ -48,10 +48,11 @@ def test_any_plan_makes_a_network_that_runs(spec: NetSpec, depth: int, data: st.
     small, taken = shrink(spec, random_weights(spec, 0), planned(spec, last_blocks(spec, depth), kept))
     assert [len(blocks) for blocks in small.groups] == [min(depth, len(blocks)) for blocks in spec.groups]
     net = build(small, taken)  # refuses weights of another shape
-    assert count_parameters(net) == parameters(small) <= parameters(spec)
-    assert macs(small, 32, 32) <= macs(spec, 32, 32)
+    full = shrunk_spec(spec, whole(spec, last_blocks(spec, depth)))
+    assert count_parameters(net) == parameters(small) <= parameters(full)
+    assert macs(small, 32, 32) <= macs(full, 32, 32)
     with torch.no_grad():
-        assert bool(torch.isfinite(net(torch.from_numpy(IMAGES)).logits).all())
+        assert bool(torch.isfinite(net(torch.from_numpy(SMALL_IMAGES)).logits).all())
 
 
 @pytest.mark.parametrize("family", ["resnet", "imagenet", "wide", "vgg", "vgg, normed"])
@@ -67,9 +68,9 @@ def test_silent_channels_inside_blocks_can_go(family: str) -> None:
         "wide": {"layer2.1.conv1": "layer2.1.bn2"},
     }.get(family, {"layer1.0.conv1": "layer1.0.bn1", "layer3.0.conv1": "layer3.0.bn1"})
     for convolution, last in silenced.items():
-        weights[f"{last}.weight"][[1, 4]] = 0
-        weights[f"{last}.bias"][[1, 4]] = -1  # below the ReLU
-        kept[space[convolution]] = tuple(c for c in kept[space[convolution]] if c not in (1, 4))
+        weights[f"{last}.weight"][[1, 3]] = 0
+        weights[f"{last}.bias"][[1, 3]] = -1  # below the ReLU
+        kept[space[convolution]] = tuple(c for c in kept[space[convolution]] if c not in (1, 3))
     small, taken = shrink(spec, weights, planned(spec, last_blocks(spec, 64), kept))
     assert parameters(small) < parameters(spec)
     assert torch.allclose(outputs(small, taken).logits, outputs(spec, weights).logits, atol=1e-5)

@@ -5,19 +5,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prunable_networks import PRUNABLE
+from tiny_networks import SMALL, noise, random_weights
 
+from transfer import pruning
 from transfer.limit import Limit
 from transfer.networks import ResNet, build, weights_of
 from transfer.pruning import (
     filter_widths,
-    last_blocks,
     plan,
     shrink,
     shrunk_spec,
     widths_within,
     zero_fractions,
 )
-from transfer.spec import BlockSpec, NetSpec, parameters, resnet_cifar, weight_shapes
+from transfer.spec import BlockSpec, NetSpec, macs, parameters, resnet_cifar, weight_shapes
 
 torch.set_num_threads(1)
 
@@ -146,12 +148,6 @@ def test_channels_stand_where_the_shortcut_of_the_student_puts_them() -> None:
     assert sorted(half.out[1]) == list(range(16))
 
 
-def test_depth_is_at_least_one() -> None:
-    assert last_blocks(SPEC, 2) == ((1, 2), (1, 2), (1, 2))
-    with pytest.raises(ValueError, match="blocks a group"):
-        last_blocks(SPEC, 0)
-
-
 def _convolutions(spec: NetSpec) -> dict[str, tuple[int, ...]]:
     shapes = weight_shapes(spec)
     return {name[: -len(".weight")]: shape for name, shape in shapes.items() if len(shape) == 4}
@@ -164,3 +160,58 @@ def test_inherited_weights_are_copies() -> None:
     _, taken = shrink(SPEC, weights, plan(SPEC, zeros, 1, {name: share.shape[1] for name, share in zeros.items()}))
     taken["linear.weight"][:] = 0
     assert np.abs(weights["linear.weight"]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("family", "relus"),
+    [
+        ("imagenet", {"conv1": "relu1", "layer2.0.conv1": "layer2.0.relu1", "layer2.0.conv2": "layer2.0.relu2"}),
+        # Decision 7: behind the next batch norm.
+        ("wide", {"conv1": "layer1.0.relu1", "layer1.1.conv2": "layer2.0.relu1", "layer3.1.conv2": "relu"}),
+        ("vgg", {"features.0": "features.1", "features.2": "features.3"}),
+        ("vgg, hidden layers", {"features.0": "features.2", "features.3": "features.5"}),
+    ],
+)
+def test_activation_maps_of_other_families(family: str, relus: dict[str, str]) -> None:
+    spec = SMALL[family]
+    net = build(spec, random_weights(spec, 0))
+    images = torch.from_numpy(noise(3, 3, 32, 32))
+    zeros = zero_fractions(net, images)
+    for convolution, relu in relus.items():
+        with torch.no_grad():
+            maps = net.before(images, net.prefix(relu)[0] + 1)[relu]
+        assert torch.equal(zeros[convolution], (maps == 0).float().mean(dim=(2, 3)))
+    convolutions = [name for name, shape in weight_shapes(spec).items() if len(shape) == 4 and "downsample" not in name]
+    assert [f"{name}.weight" for name in zeros] == convolutions
+
+
+def test_large_images_are_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network(SPEC)
+    at_once = zero_fractions(net, IMAGES)
+    monkeypatch.setattr(pruning, "PIXELS_AT_ONCE", 4 * 16 * 16)
+    in_pieces = zero_fractions(net, IMAGES)
+    assert list(at_once) == list(in_pieces)
+    assert all(torch.allclose(at_once[name], in_pieces[name], atol=0.01) for name in at_once)
+
+
+@settings(deadline=None, max_examples=25)
+@given(PRUNABLE, st.integers(1, 2), st.floats(0.05, 1.0))
+def test_the_papers_students_of_every_family_run(spec: NetSpec, depth: int, threshold: float) -> None:
+    net = build(spec, random_weights(spec, 0))
+    images = torch.from_numpy(noise(2, 3, 8, 8))
+    zeros = zero_fractions(net, images)
+    widths = filter_widths(zeros, threshold)
+    small, weights = shrink(spec, weights_of(net), plan(spec, zeros, depth, widths))
+    assert small.feature_width == widths[net.last_convolutions()[-1]]
+    with torch.no_grad():
+        assert bool(torch.isfinite(build(small, weights)(images).logits).all())
+
+
+def test_widths_fill_a_number_of_macs() -> None:
+    spec = resnet_cifar(14, 10)
+    zeros = zero_fractions(network(spec), IMAGES)
+    limit = Limit(4_000_000, (32, 32))
+    made = shrunk_spec(spec, plan(spec, zeros, 1, widths_within(spec, zeros, 1, limit)))
+    assert 0.8 * limit.most < macs(made, 32, 32) <= limit.most
+    with pytest.raises(ValueError, match="only 1,000 multiply-accumulates"):
+        widths_within(spec, zeros, 1, Limit(1_000, (32, 32)))

@@ -11,7 +11,6 @@ from tiny_world import NEW, OLD, World, images, mixed, ready
 from agent.adapters.inference import Classifier
 from agent.trainer import head_tier, inputs
 from transfer import bundle
-from transfer.head import HeadError
 
 
 @pytest.fixture
@@ -21,12 +20,16 @@ def learned(world: World, tmp_path: Path) -> tuple[inputs.Inputs, bundle.Bundle]
     return read, bundle.load(read.folder / "candidate", trusted=None)
 
 
-def test_no_old_weight_changes(learned: tuple[inputs.Inputs, bundle.Bundle]) -> None:
+def test_no_weight_but_the_last_layers_changes_and_its_old_rows_hardly(
+    learned: tuple[inputs.Inputs, bundle.Bundle],
+) -> None:
     read, made = learned
     before, after = read.model.weights(), made.weights()
     for name, array in before.items():
-        kept = after[name][: len(OLD)] if name.startswith("linear") else after[name]
-        np.testing.assert_array_equal(kept, array)
+        if name.startswith("linear"):
+            assert np.linalg.norm(after[name][: len(OLD)] - array) < 0.5 * np.linalg.norm(array)
+        else:
+            np.testing.assert_array_equal(after[name], array)
     assert after["linear.weight"].shape == (4, 8) and after["linear.bias"].shape == (4,)
 
 
@@ -37,7 +40,7 @@ def test_no_old_category_changes_and_the_new_one_is_what_was_chosen(
     before, after = read.model.statistics(), made.statistics()
     np.testing.assert_array_equal(after.means[:3], before.means)
     np.testing.assert_array_equal(after.covariances[:3], before.covariances)
-    np.testing.assert_array_equal(after.novelty_quantiles, before.novelty_quantiles)
+    assert (after.power, after.shrink) == (before.power, before.shrink)
     assert after.counts[3] == read.train.sum() == 30
     np.testing.assert_allclose(after.means[3], np.sqrt(read.features[read.train]).mean(axis=0), rtol=1e-4)
 
@@ -87,6 +90,6 @@ def test_two_categories_at_once_and_a_known_one_that_was_labelled(world: World, 
 def test_an_image_that_the_network_does_not_see_makes_no_category(world: World, tmp_path: Path) -> None:
     read = ready(world.job(tmp_path, images(NEW, 8)))
     read.features[:] = 0
-    with pytest.raises(HeadError, match="the network does not see it"):
+    with pytest.raises(inputs.Unteachable, match="the network does not see it"):
         head_tier.learn(read)
     assert not (read.folder / "candidate").exists()

@@ -1,0 +1,149 @@
+"""The unit of a benchmark: one method with one seed. What was measured is never measured again.
+
+A cell is named by everything its result depends on; the result is written to the cache as soon as it is there. So a
+benchmark that was stopped, by a signal or a power cut, is simply started again. Long trainings inside a cell go on from
+their own checkpoints (`cloud_teacher.train.optimise`).
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.setting import Setting
+from cloud_teacher.progress import Report
+from cloud_teacher.train import identity_of
+from transfer.durable import write_atomic
+
+Extra = float | int | str | None
+
+
+class Stopped(BaseException):
+    """The benchmark is to end now and can be started again later. No Exception: nothing may take it for a failure."""
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What one cell found; accuracies in percent, None where a column makes no sense.
+
+    old, new: accuracy on the test images of the categories known before, learned since. all: on all of them, each
+    image counting once. harmonic: mean of old and new. seconds: of what the method itself takes, as the table says.
+    extra: more columns.
+    """
+
+    params: int | None = None
+    macs: int | None = None
+    old: float | None = None
+    new: float | None = None
+    all: float | None = None
+    harmonic: float | None = None
+    seconds: float | None = None
+    extra: dict[str, float | int | str | None] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """`run` measures `method` with `seed`; it is called at most once and may raise. `matters`: all that its result
+    depends on besides the setting's data and teacher, in a stable repr: hyper-parameters, the student's key, a VERSION
+    to raise when the method changes. columns: extra columns that are the same for every seed. wanted: False where
+    the setting does not ask for it: an earlier result is then shown but none is made."""
+
+    method: str
+    seed: int
+    run: Callable[[Report], Measured]
+    matters: tuple[object, ...] = ()
+    columns: Mapping[str, Extra] = field(default_factory=dict)
+    wanted: bool = True
+
+
+@dataclass(frozen=True)
+class Done:
+    """A cell and what came of it: a measurement, an error (one line), or neither where it was not run."""
+
+    cell: Cell
+    measured: Measured | None = None
+    error: str = ""
+
+
+def measure(setting: Setting, cells: Sequence[Cell], note: Callable[[str], None]) -> tuple[list[Done], bool]:
+    """Every cell's outcome, in order, and whether the benchmark was stopped before all were measured.
+
+    `note` is told a line about each cell. A cell that fails does not keep the others from being measured. To be stopped
+    by signals, call it inside `stopping`.
+    """
+    done = [Done(cell, None if setting.fresh and _asked(setting, cell) else _stored(setting, cell)) for cell in cells]
+    open_cells = [at for at, one in enumerate(done) if one.measured is None and _asked(setting, one.cell)]
+    note(f"{setting.table}: {sum(one.measured is not None for one in done)} of {len(done)} cells are there already")
+    began_s = time.monotonic()
+    try:
+        for number, at in enumerate(open_cells, 1):
+            if setting.minutes is not None and time.monotonic() - began_s > 60 * setting.minutes:
+                raise Stopped
+            cell = done[at].cell
+            note(f"[{number}/{len(open_cells)}] {cell.method}, seed {cell.seed}")
+            done[at] = _run(setting, cell, note)
+    except Stopped:
+        return done, True
+    return done, False
+
+
+def identity(setting: Setting, cell: Cell) -> str:
+    """Names the cell's result among all others."""
+    data, teacher = setting.dataset.fingerprint, setting.teacher.digest
+    tests = (setting.dataset.test_images.shape, setting.dataset.test_targets.tobytes())
+    where = (setting.table, setting.scale, setting.quick, data, identity_of(tests), teacher)
+    return identity_of("cell", where, cell.method, cell.seed, cell.matters)
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Inside, SIGTERM and SIGINT raise Stopped in the main thread, wherever it is."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _asked(setting: Setting, cell: Cell) -> bool:
+    return cell.wanted and setting.wants(cell.method)
+
+
+def _run(setting: Setting, cell: Cell, note: Callable[[str], None]) -> Done:
+    try:
+        measured = cell.run(setting.report)
+    except Exception as error:
+        note(traceback.format_exc())
+        return Done(cell, error=f"{type(error).__name__}: {error}".splitlines()[0][:300])
+    path = _path(setting, cell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {"table": setting.table, "method": cell.method, "seed": cell.seed, "measured": measured}
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(kept)))
+    return Done(cell, measured)
+
+
+def _stored(setting: Setting, cell: Cell) -> Measured | None:
+    """A file that cannot be read counts as no result: it is measured again."""
+
+    class Kept(msgspec.Struct):
+        measured: Measured
+
+    try:
+        return msgspec.json.decode(_path(setting, cell).read_bytes(), type=Kept).measured
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _path(setting: Setting, cell: Cell) -> Path:
+    return setting.cache / "cells" / f"{identity(setting, cell)[:32]}.json"

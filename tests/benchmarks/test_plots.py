@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.plots import PLOTS
+
+pytest.importorskip("matplotlib", reason="the extra `bench` is not installed")
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "table1": [
+        {"method": "zeros-p0.9", "params": 200_000, "all": 92.0},
+        {"method": "zeros-p0.7", "params": 80_000, "all": 88.0},
+        {"method": "broken", "params": None, "all": None},
+    ],
+    "table3": [
+        {"method": "default-1ep", "size": "s", "way": "default", "iterations": 10, "validation": 80.0},
+        {"method": "default-2ep", "size": "s", "way": "default", "iterations": 20, "validation": 90.0},
+        {"method": "default", "size": "s", "way": "default", "iterations": None, "validation": 90.0},
+    ],
+    "table4": [{"method": "default", "old": 92.0, "new": 91.0}, {"method": "default cat", "old": 1.0, "new": 2.0}],
+    "table5": [{"method": "rilod", "old": 40.0, "new": 91.0}, {"method": "broken", "old": None, "new": None}],
+    "sequence": [{"method": "default", "after 6": 95.0, "after 7": 93.0}, {"method": "joint", "after 7": 94.0}],
+}
+SHOWN = {"table1": "zeros", "table3": "default, s", "table4": "default", "table5": "rilod", "sequence": "joint"}
+
+
+@pytest.mark.parametrize("table", sorted(PLOTS))
+def test_a_plot_is_svg_that_names_its_lines_and_comes_out_the_same_again(table: str) -> None:
+    drawn = PLOTS[table](ROWS[table])
+    texts = {element.text for element in ElementTree.fromstring(drawn).iter() if element.tag.endswith("text")}
+    assert SHOWN[table] in texts
+    assert not texts & {"broken", "default cat"}
+    assert drawn == PLOTS[table](ROWS[table])
+
+
+def test_a_table_of_nothing_but_failures_is_an_empty_plot() -> None:
+    assert PLOTS["table4"]([{"method": "default", "error": "no"}]).startswith(b"<?xml")
