@@ -28,9 +28,9 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 NOBODYS = Choice(rate=0.0)
-RATES = (1e-3, 3e-4, 3e-3, 1e-2, 3e-2)
-WEIGHTS = (1.0, 3.0, 10.0)
-ROWS: tuple[Row, ...] = ("mean feature", "chance")
+RATES = (1e-3, 1e-4, 1e-2)
+WEIGHTS = (1.0, 10.0)
+ROWS: tuple[Row, ...] = ("mean feature",)
 
 
 def grid(*, distils: bool, rows: Sequence[Row] = ROWS) -> list[Choice]:

@@ -144,7 +144,7 @@ def _left(net: Network, small: Network) -> tuple[int, ...]:
     layer or, where hidden layers come before that (VGG), by the biases of the last convolution."""
     hidden = net.spec.family == "vgg" and bool(net.spec.details.hidden)
     name = f"{net.last_convolutions()[-1]}.bias" if hidden else f"{net.blueprint.logits}.weight"
-    before, after = net.get_parameter(name).T, small.get_parameter(name).T
+    before, after = (one.get_parameter(name).transpose(0, -1) for one in (net, small))
     found: list[int] = []
     for mark in after:
         at = found[-1] + 1 if found else 0
