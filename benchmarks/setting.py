@@ -42,7 +42,7 @@ class Setting:
     teacher_path: Path | None = None
     quick: bool = False
     seeds: int = 3
-    threads: int = 2
+    threads: int = 1
     only: tuple[str, ...] = ()
     new: str = ""
     fresh: bool = False
