@@ -137,7 +137,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=_count, default=3, metavar="N", help="default 3")
     parser.add_argument("--only", default="", metavar="METHOD,...", help="measure these, show what is known of others")
     parser.add_argument("--new", default="", metavar="CATEGORY", help="learn this one, or `each` in turn (table4)")
-    parser.add_argument("--threads", type=_count, default=1, metavar="N", help="default 1: two benchmarks side by side use two cores better than one")
+    parser.add_argument(
+        "--threads",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="default 1: two benchmarks side by side use two cores better than one",
+    )
     parser.add_argument("--minutes", type=float, metavar="N", help="begin nothing after so many minutes; exit 75")
     parser.add_argument(
         "--proxy", type=Path, metavar="DIR", help="any pictures, more to ask the teacher about (table7)"
