@@ -113,6 +113,11 @@ class Workshop:
             why = f"{new} samples {what}; {training.min_samples} are needed"
             self._put(ev.JobUnpreparable(self._now(), command.job_id, why))
             return []
+        strange = self._unteachable(command, samples, classifier)
+        if strange:
+            why = f"no sample is of {strange}, no teacher may be asked, and the model was taught nothing about it"
+            self._put(ev.JobUnpreparable(self._now(), command.job_id, why))
+            return []
         ids = tuple(sample.sample_id for sample in samples)
         job = Job(
             job_id=command.job_id,
@@ -137,6 +142,13 @@ class Workshop:
             return []
         self._put(ev.JobPrepared(self._now(), command.job_id, len(ids)))
         return [("job_prepared", self._made_of(samples, (*command.categories, *known)))]
+
+    def _unteachable(self, command: do.PrepareJob, samples: list[Sample], classifier: Classifier) -> str:
+        """The unseen categories that nothing here can teach: only a teacher could. "" where there is none."""
+        if not command.unseen or command.tier == "transfer":
+            return ""
+        here = {*classifier.manifest.dormant, *(sample.category for sample in samples)}
+        return ", ".join(category for category in command.categories if category not in here)
 
     def _chosen(self, command: do.PrepareJob, classifier: Classifier) -> list[Sample]:
         """Those that came with a label of use, then the most novel of those that came with none, with the features of

@@ -1,11 +1,12 @@
 """Does a student notice a category that it does not know? Each category is left out in turn.
 
 auroc: of single images, known ones against those of the left-out category, by the novelty score that the device uses.
-Groups, as a device meets them: IN_GROUP images of the left-out category among OTHERS known ones. The group's statistic
-is the share of images that a device would buffer (`novelty.buffer_share`); it is called new where that share is larger
-than in all but 1 % of groups of known images alone. The scale comes from training images that the student was not
-trained on; false_alarms and detected are measured on groups of test images. purity, recall: of the cluster that
-`transfer.head.largest_cluster` finds among the buffered images of such groups.
+Groups, as a device meets them: IN_GROUP images of the left-out category among OTHERS known ones, test images all.
+detected: the share of such groups that `transfer.novel_group.found` says hold something new, at FALSE_ALARMS;
+false_alarms: the share of groups of as many known images alone. The novelty score's quantiles come from training images
+that the student was not trained on. purity, recall: of the cluster that `transfer.novel_group.largest_cluster` finds
+among the images of such a group that a device would buffer (`novelty.buffer_share`); what is not buffered counts
+against recall.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from benchmarks.students import Knowing, Student, key, recipe, student
 from benchmarks.table import Row, Table, mean
 from cloud_teacher.compress import divide
 from cloud_teacher.progress import Report
-from transfer.head import largest_cluster
+from transfer.novel_group import FEWEST, found, largest_cluster
 from transfer.spec import macs, parameters
 
 IN_GROUP, OTHERS = 50, 450
 FALSE_ALARMS = 0.01
-GROUPS = 400
-CLUSTERS = 20
-VERSION = 1
+GROUPS = 500
+CLUSTERS = 100
+VERSION = 2
 BOTH: tuple[Knowing, ...] = ("T10", "T9")
 COLUMNS = ("auroc", "detected", "false_alarms", "purity", "recall")
 
@@ -64,26 +65,32 @@ def _notice(setting: Setting, category: str, knowing: Knowing, seed: int, report
     return Measured(
         params=parameters(net),
         macs=macs(net, input.height, input.width),
-        extra=_noticed(begun, old, new, features(begun.bundle, _spare(setting, known)), seed),
+        extra=_noticed(begun, old, new, _held_out(setting, known), seed),
     )
 
 
-def _spare(setting: Setting, known: tuple[str, ...]) -> npt.NDArray[np.uint8]:
-    """Training images of the known categories that the student was not trained on."""
+def _held_out(setting: Setting, known: tuple[str, ...]) -> int:
+    """How many training images the student's novelty quantiles come from."""
     data = setting.dataset.only(known)
-    return data.train_images[divide(data.train_targets, setting.plan.holdout_per_class).calibration]
+    return len(divide(data.train_targets, setting.plan.holdout_per_class).calibration)
 
 
-def _noticed(begun: Student, old: Floats, new: Floats, spare: Floats, seed: int) -> dict[str, Extra]:
-    """The columns, from features of known and new test images and of spare training images."""
+def _noticed(begun: Student, old: Floats, new: Floats, held_out: int, seed: int) -> dict[str, Extra]:
+    """The columns, from features of known and new test images."""
     statistics, random = begun.bundle.statistics(), np.random.default_rng(seed)
-    share = Config().novelty.buffer_share
-    above = statistics.threshold(share)
     scores_old, scores_new = statistics.novelty(old), statistics.novelty(new)
-    alone = _shares(statistics.novelty(spare) > above, OTHERS + IN_GROUP, random)
-    limit = float(np.quantile(alone, 1 - FALSE_ALARMS, method="higher"))
-    false = _shares(scores_old > above, OTHERS + IN_GROUP, random) > limit
-    mixed = _counts(scores_old > above, OTHERS, random) + _counts(scores_new > above, IN_GROUP, random)
+
+    def noticed(newcomers: int) -> float:
+        """The share of groups, drawn with replacement, that are said to hold something new."""
+        groups = (
+            np.concatenate(
+                [random.choice(scores_old, OTHERS + IN_GROUP - newcomers), random.choice(scores_new, newcomers)]
+            )
+            for _ in range(GROUPS)
+        )
+        return 100 * float(np.mean([found(group, statistics, FALSE_ALARMS, held_out) for group in groups]))
+
+    above = statistics.threshold(Config().novelty.buffer_share)
     purity, recall = [], []
     for _ in range(CLUSTERS):
         rows_old = random.choice(len(old), min(OTHERS, len(old)), replace=False)
@@ -91,28 +98,18 @@ def _noticed(begun: Student, old: Floats, new: Floats, spare: Floats, seed: int)
         group = np.concatenate([old[rows_old], new[rows_new]])
         truth = np.repeat([False, True], [len(rows_old), len(rows_new)])
         kept = np.concatenate([scores_old[rows_old], scores_new[rows_new]]) > above
-        if kept.sum() < 4:  # too few to find a cluster in: nothing of the category is found
-            recall.append(0.0)
-            continue
-        members = largest_cluster(group[kept], statistics)
-        purity.append(float(truth[kept][members].mean()))
+        # Too few to find a cluster in: nothing of the category is found.
+        members = largest_cluster(group[kept], statistics) if kept.sum() >= FEWEST else np.zeros(kept.sum(), bool)
         recall.append(float(members[truth[kept]].sum() / truth.sum()))
+        if members.any():
+            purity.append(float(truth[kept][members].mean()))
     return {
         "auroc": auroc(scores_old, scores_new),
-        "detected": 100 * float((mixed / (OTHERS + IN_GROUP) > limit).mean()),
-        "false_alarms": 100 * float(false.mean()),
+        "detected": noticed(IN_GROUP),
+        "false_alarms": noticed(0),
         "purity": 100 * float(np.mean(purity)) if purity else None,
         "recall": 100 * float(np.mean(recall)),
     }
-
-
-def _counts(flags: npt.NDArray[np.bool_], size: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
-    """How many of `size` images are flagged, in GROUPS groups drawn with replacement."""
-    return np.asarray(flags[random.integers(0, len(flags), (GROUPS, size))].sum(axis=1), np.int64)
-
-
-def _shares(flags: npt.NDArray[np.bool_], size: int, random: np.random.Generator) -> Floats:
-    return np.asarray(_counts(flags, size, random) / size)
 
 
 def auroc(low: Floats, high: Floats) -> float:

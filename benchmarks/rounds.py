@@ -37,7 +37,7 @@ class RoundError(RuntimeError):
     """The round ended without a candidate; the message is the trainer's."""
 
 
-_MATHEMATICS = ("class_statistics", "head", "losses", "regression", "views")
+_MATHEMATICS = ("class_statistics", "head", "losses", "regression", "unseen_rows", "views")
 """Files of `transfer` that decide what a round comes to."""
 
 

@@ -19,6 +19,7 @@ TEACHER_EXAMPLES = """examples:
   understudy teacher compress --data digits --teacher teacher/ --unknown nine --key cloud.key --out student/
   understudy teacher compress --data cifar10 --teacher resnet56-4bfd9763.th --unknown truck --out student/
   understudy teacher compress --data cifar10 --teacher wrn/ --unknown truck --params 0.23M --out student/
+  understudy teacher compress --unlabelled photos/ --teacher wrn/ --params 0.23M --out student/
   understudy teacher serve --teacher teacher/ --broker mqtt://localhost --fleet home
 """
 FLEET_EXAMPLES = """examples:
@@ -52,7 +53,14 @@ def teacher_main(argv: Sequence[str] | None = None, prog: str = "understudy teac
     )
     _data(compress)
     _taught_by(compress)
-    known = compress.add_mutually_exclusive_group(required=True)
+    compress.add_argument(
+        "--unlabelled",
+        type=Path,
+        metavar="DIR",
+        help="teach by these pictures of anything, without labels, instead of by labelled data; the student knows all "
+        "the teacher's categories, or those of --known",
+    )
+    known = compress.add_mutually_exclusive_group()
     known.add_argument("--known", metavar="A,B,C", help="the categories the student is to know; only these are shown")
     known.add_argument("--unknown", metavar="X,Y", help="all categories but these")
     compress.add_argument("--blocks", type=int, metavar="N", help="blocks kept of each group: the last N")

@@ -27,7 +27,8 @@ from transfer import bundle, tflite
 from transfer.graph import network_graph
 from transfer.head import ClassStatistics, fit_best
 from transfer.manifest import Manifest, Pair
-from transfer.networks import ResNet, count_parameters, weights_of
+from transfer.networks import Network, ResNet, count_parameters, weights_of
+from transfer.plan import Plan
 from transfer.preprocess import normalise
 from transfer.questions import to_tensor
 from transfer.spec import InputSpec, NetSpec
@@ -50,7 +51,8 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Compressed:
-    """The student in `directory`; accuracy on the test images of the categories it knows."""
+    """The student in `directory`; accuracy on the test images of the categories it knows, or where there are no labels
+    (`cloud_teacher.without_labels`), how often it says what its teacher says."""
 
     directory: Path
     manifest: Manifest
@@ -105,8 +107,7 @@ def compress(
     Raises CompressionError, ShapeError, TeacherError (pruning a network that is not our own), DatasetError (unknown
     category) and BundleError.
     """
-    if out_dir.exists():
-        raise CompressionError(f"{out_dir} exists already; bundles are never changed: choose another --out")
+    check_new(out_dir)
     data = dataset.only(recipe.known)
     _check_fit(teacher, data)
     parts = divide(data.train_targets, recipe.holdout_per_class)
@@ -114,30 +115,43 @@ def compress(
     chosen = _under(teacher, shape, shown) if shape else choose(teacher, shown, recipe)
     takes = input or teacher.input
     student = distil(teacher, data, parts.train, chosen, recipe, cache_dir, report, input=input)
-    report("pack student", 0, 3, "write the .tflite model")
     # What it was taught about categories that it does not know stays in it, as dormant rows.
     dormant = [label for label in teacher.labels if label not in data.labels] if recipe.taught == "all" else []
-    net = narrowed(student, [teacher.labels.index(label) for label in (*data.labels, *dormant)])
-    model = write_model(net, takes, data.train_images[parts.calibration], recipe.quantise)
+    made = Made(student, chosen, takes, tuple(dormant), "understudy teacher compress")
+    return pack(made, teacher, data, parts, recipe, out_dir=out_dir, key=key, report=report)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A student that is ready to be packed: its network with all of the teacher's logits, what it keeps of the teacher,
+    what it takes, which categories stay in it as dormant rows, and what made it."""
+
+    net: Network
+    chosen: Plan | GivenShape
+    input: InputSpec
+    dormant: tuple[str, ...]
+    made_by: str
+
+
+def pack(
+    made: Made,
+    teacher: Teacher,
+    data: Dataset,
+    parts: Parts,
+    recipe: Recipe,
+    *,
+    out_dir: Path,
+    key: SigningKey | None,
+    report: Report,
+) -> Compressed:
+    """Write the bundle `out_dir` of a student that knows the categories of `data`: its class statistics are those of
+    data's training images (divided into `parts`), its accuracy is that on data's test images."""
+    report("pack student", 0, 3, "write the .tflite model")
+    net = narrowed(made.net, [teacher.labels.index(label) for label in (*data.labels, *made.dormant)])
+    model = write_model(net, made.input, data.train_images[parts.calibration], recipe.quantise)
     report("pack student", 1, 3, "class statistics")
-    statistics = measure(model, net, takes, data, parts)
+    statistics = measure(model, net, made.input, data, parts)
     report("pack student", 2, 3, "write the bundle")
-    manifest = Manifest(
-        kind="student",
-        name=f"{dataset.name}-student",
-        labels=data.labels,
-        dormant=tuple(dormant),
-        input=takes,
-        net=net.spec,
-        flip=dataset.flip,
-        pairs=tuple(
-            Pair(group, len(blocks) - 1, channels)
-            for group, (blocks, channels) in enumerate(zip(teacher.widths, chosen.out, strict=True))
-            if channels
-        ),
-        teacher=teacher.digest,
-        made_by="understudy teacher compress",
-    )
     files = {
         bundle.WEIGHTS: safetensors.numpy.save(_contiguous(weights_of(net))),
         bundle.MODEL: model,
@@ -146,11 +160,36 @@ def compress(
     if len(parts.holdout):
         held: Arrays = {"images": data.train_images[parts.holdout], "targets": data.train_targets[parts.holdout]}
         files[bundle.HOLDOUT] = safetensors.numpy.save(_contiguous(held))
-    manifest = bundle.save(out_dir, manifest, files, key)
-    right = accuracy(narrowed(net, range(len(data.labels))), data.test_images, data.test_targets, takes)
+    manifest = bundle.save(out_dir, _manifest(made, net, teacher, data), files, key)
+    right = accuracy(narrowed(net, range(len(data.labels))), data.test_images, data.test_targets, made.input)
     report("pack student", 3, 3, f"{right:.1%} on {len(data.labels)} categories")
     digest = bundle.load(out_dir, trusted=None).digest
     return Compressed(out_dir, manifest, digest, right, count_parameters(net))
+
+
+def _manifest(made: Made, net: Network, teacher: Teacher, data: Dataset) -> Manifest:
+    return Manifest(
+        kind="student",
+        name=f"{data.name}-student",
+        labels=data.labels,
+        dormant=made.dormant,
+        input=made.input,
+        net=net.spec,
+        flip=data.flip,
+        pairs=tuple(
+            Pair(group, len(blocks) - 1, channels)
+            for group, (blocks, channels) in enumerate(zip(teacher.widths, made.chosen.out, strict=True))
+            if channels
+        ),
+        teacher=teacher.digest,
+        made_by=made.made_by,
+    )
+
+
+def check_new(directory: Path) -> None:
+    """Raises CompressionError."""
+    if directory.exists():
+        raise CompressionError(f"{directory} exists already; bundles are never changed: choose another directory")
 
 
 def _under(teacher: Teacher, shape: NetSpec, images: Images) -> GivenShape:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cloud_teacher.augmentation import Augmentation, papers
+from cloud_teacher.compress import Compressed, check_new
 from cloud_teacher.compress import compress as make_student
 from cloud_teacher.datasets import Dataset, DatasetError, default_cache
 from cloud_teacher.distil import CompressionError, Recipe
@@ -26,6 +27,8 @@ from cloud_teacher.recognise import recognise
 from cloud_teacher.serve import Service
 from cloud_teacher.signals import stop_on_signals
 from cloud_teacher.train import Schedule, default_plan, train_teacher
+from cloud_teacher.unlabelled import unlabelled
+from cloud_teacher.without_labels import compress_unlabelled
 from cloud_teacher.worker import TeacherWorker
 from cloud_teacher.zoo import Teacher, load_teacher, save_teacher, teacher_manifest
 from transfer import signing
@@ -35,6 +38,9 @@ from transfer.spec import NetSpec, resnet_cifar
 
 if TYPE_CHECKING:
     from nacl.signing import SigningKey
+
+UNLABELLED_VIEWS = 400_000
+"""Views that a student is taught by without labels, if there are enough pictures or 40 epochs of them; not tuned."""
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -65,25 +71,18 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def compress(arguments: argparse.Namespace) -> int:
+    if arguments.unlabelled:
+        return _compress_unlabelled(arguments)
+    if not arguments.known and not arguments.unknown:
+        raise CompressionError("say which categories the student is to know: --known A,B,C, or all but --unknown X,Y")
     report, key, cache = _prepare(arguments)
     if arguments.as_teacher_bundle:
-        _check_new(arguments.as_teacher_bundle)
+        check_new(arguments.as_teacher_bundle)
     teacher = _teacher(arguments)
     shape = _shape(arguments, teacher)
     dataset = _dataset(arguments, arguments.size or teacher.input.height, cache, report)
     depth, schedule = default_student(dataset, teacher.widths)
-    recipe = Recipe(
-        known=_known(dataset, arguments),
-        schedule=_adjusted(schedule, arguments),
-        depth=arguments.blocks or depth,
-        threshold=arguments.threshold,
-        most_parameters=arguments.params,
-        most_macs=arguments.macs,
-        score=arguments.score,
-        views=arguments.views,
-        holdout_per_class=arguments.holdout_per_class,
-        quantise=arguments.quantise,
-    )
+    recipe = _recipe(arguments, _known(dataset.name, dataset.labels, arguments), depth, schedule)
     started = time.monotonic()
     made = make_student(
         teacher,
@@ -96,20 +95,73 @@ def compress(arguments: argparse.Namespace) -> int:
         cache_dir=cache,
         report=report,
     )
+    said = f"{made.accuracy:.1%} on the {len(made.manifest.labels)} categories it knows{_judged_by(arguments)}"
+    _finish_student(arguments, teacher, key, made, said, {"accuracy": made.accuracy}, started)
+    return 0
+
+
+def _compress_unlabelled(arguments: argparse.Namespace) -> int:
+    labelled = ("data_dir", "size", "standardise", "validation", "student")
+    given = [f"--{name.replace('_', '-')}" for name in labelled if getattr(arguments, name)]
+    given += ["--data"] if arguments.data != "auto" else []
+    if given:
+        raise CompressionError(f"--unlabelled DIR says what the student is taught by: leave out {', '.join(given)}")
+    report, key, cache = _prepare(arguments)
+    if arguments.as_teacher_bundle:
+        check_new(arguments.as_teacher_bundle)
+    teacher = _teacher(arguments)
+    known = teacher.labels
+    if arguments.known or arguments.unknown:
+        known = _known("the teacher", teacher.labels, arguments)
+    _ = teacher.manifest  # what cannot be pruned is said before the pictures are read
+    started = time.monotonic()
+    pictures = unlabelled(arguments.unlabelled, teacher.input, report=report)
+    schedule = Schedule(max(4, min(40, UNLABELLED_VIEWS // len(pictures))), batch_size=32, learning_rate=0.05)
+    recipe = _recipe(arguments, known, min(2, max(map(len, teacher.widths))), schedule)
+    made = compress_unlabelled(
+        teacher, pictures, recipe, out_dir=arguments.out, key=key, cache_dir=cache, report=report
+    )
+    said = f"says what its teacher says of {made.accuracy:.1%} of pictures that it is sure about"
+    _finish_student(arguments, teacher, key, made, said, {"agreement": made.accuracy}, started)
+    return 0
+
+
+def _recipe(arguments: argparse.Namespace, known: tuple[str, ...], depth: int, schedule: Schedule) -> Recipe:
+    return Recipe(
+        known=known,
+        schedule=_adjusted(schedule, arguments),
+        depth=arguments.blocks or depth,
+        threshold=arguments.threshold,
+        most_parameters=arguments.params,
+        most_macs=arguments.macs,
+        score=arguments.score,
+        views=arguments.views,
+        holdout_per_class=arguments.holdout_per_class,
+        quantise=arguments.quantise,
+    )
+
+
+def _finish_student(
+    arguments: argparse.Namespace,
+    teacher: Teacher,
+    key: SigningKey | None,
+    made: Compressed,
+    said: str,
+    measured: Mapping[str, float],
+    started: float,
+) -> None:
     if arguments.as_teacher_bundle:
         save_teacher(arguments.as_teacher_bundle, teacher.manifest, weights_of(teacher.net), key)
     _finish(
         arguments,
-        f"student in {arguments.out}: {made.accuracy:.1%} on the {len(made.manifest.labels)} categories it knows"
-        f"{_judged_by(arguments)}, {made.parameters / 1e6:.3f} M parameters",
+        f"student in {arguments.out}: {said}, {made.parameters / 1e6:.3f} M parameters",
         {
-            "accuracy": made.accuracy,
+            **measured,
             "parameters": made.parameters,
             "digest": made.digest,
             "seconds": time.monotonic() - started,
         },
     )
-    return 0
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -135,16 +187,11 @@ def default_student(dataset: Dataset, teacher: Widths) -> tuple[int, Schedule]:
 
 def _prepare(arguments: argparse.Namespace) -> tuple[Report, SigningKey | None, Path]:
     """What can be wrong without any computing is found before it."""
-    _check_new(arguments.out)
+    check_new(arguments.out)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     key = signing.load_key(arguments.key) if arguments.key else None
     return standard(arguments.json_progress), key, arguments.cache or default_cache()
-
-
-def _check_new(directory: Path) -> None:
-    if directory.exists():
-        raise CompressionError(f"{directory} exists already; bundles are never changed: choose another directory")
 
 
 def _dataset(arguments: argparse.Namespace, size: int | None, cache: Path, report: Report) -> Dataset:
@@ -199,13 +246,13 @@ def _shape(arguments: argparse.Namespace, teacher: Teacher) -> NetSpec | None:
     return student_shape(arguments.student, len(teacher.labels), teacher.input.height)
 
 
-def _known(dataset: Dataset, arguments: argparse.Namespace) -> tuple[str, ...]:
+def _known(where: str, labels: tuple[str, ...], arguments: argparse.Namespace) -> tuple[str, ...]:
     named = tuple(part.strip() for part in (arguments.known or arguments.unknown).split(",") if part.strip())
-    strangers = sorted(set(named) - set(dataset.labels))
+    strangers = sorted(set(named) - set(labels))
     if strangers or not named:
         wrong = ", ".join(strangers) or "(none named)"
-        raise DatasetError(f"{dataset.name} has no category {wrong}; it has {', '.join(dataset.labels)}")
-    return named if arguments.known else tuple(label for label in dataset.labels if label not in named)
+        raise DatasetError(f"{where} has no category {wrong}; it has {', '.join(labels)}")
+    return named if arguments.known else tuple(label for label in labels if label not in named)
 
 
 def _adjusted(schedule: Schedule, arguments: argparse.Namespace) -> Schedule:

@@ -138,6 +138,22 @@ class World:
         bundle.save(directory, msgspec.structs.replace(student.manifest, **changes, files={}), content, self.key)
         return directory
 
+    def foresighted(self, directory: Path) -> Path:
+        """A student that was taught about NEW without being shown it: the category is dormant."""
+        student, every = self.bundle(), (*OLD, NEW)
+        net = msgspec.structs.replace(student.manifest.net, classes=len(every))
+        weights = fitted(net, every, seed=5)
+        pictures, targets = mixed(OLD, 60, seed=1)
+        statistics = fit(features(net, weights, pictures), targets, OLD)
+        statistics = statistics.with_readout(weights["linear.weight"], weights["linear.bias"])
+        statistics = statistics.with_quantiles(features(net, weights, mixed(OLD, 100, seed=2)[0]))
+        files = {
+            bundle.WEIGHTS: safetensors.numpy.save(weights),
+            bundle.MODEL: tflite.write(network_graph(net, weights, SIDE, SIDE)),
+            bundle.STATISTICS: safetensors.numpy.save(statistics.to_arrays()),
+        }
+        return self.altered(directory, files=files, net=net, dormant=(NEW,))
+
     def samples(self, pictures: Images, model: Path | None = None) -> list[Sample]:
         """As the store would hand them out, seen by the student or by the bundle `model`."""
         if str(model) not in self.loaded:

@@ -52,7 +52,7 @@ class ClassStatistics:
     def with_class(self, label: str, features: Floats) -> ClassStatistics:
         """With `label` known from these features alone (at least 2); a category of that name is replaced. Without the
         readout, which knows nothing of the new label yet."""
-        return self._with(label, *moments(self.powered(features)))
+        return self.with_gaussian(label, *moments(self.powered(features)))
 
     def merge(self, label: str, features: Floats) -> ClassStatistics:
         """With more features of the known category `label`: the same as if it had been fitted to all of them."""
@@ -64,7 +64,25 @@ class ClassStatistics:
         gap = powered.mean(axis=0) - self.means[known]
         centred = powered - powered.mean(axis=0)
         scatter = self.covariances[known] * (n - 1) + centred.T @ centred + np.outer(gap, gap) * (n * m / (n + m))
-        return self._with(label, self.means[known] + gap * (m / (n + m)), scatter / (n + m - 1), n + m)
+        return self.with_gaussian(label, self.means[known] + gap * (m / (n + m)), scatter / (n + m - 1), n + m)
+
+    def with_gaussian(self, label: str, mean: Floats, covariance: Floats, count: int) -> ClassStatistics:
+        """With this mean [D] and covariance [D, D] of powered features for `label`, as if from `count` of them; see
+        `with_class`."""
+        if label in self.labels:
+            rest = np.arange(len(self.labels)) != self.labels.index(label)
+            at, labels = self.labels.index(label), self.labels
+        else:
+            rest = np.ones(len(self.labels), bool)
+            at, labels = len(self.labels), (*self.labels, label)
+        return replace(
+            self,
+            labels=labels,
+            means=np.insert(self.means[rest], at, mean, axis=0).astype(np.float32),
+            covariances=np.insert(self.covariances[rest], at, covariance, axis=0).astype(np.float32),
+            counts=np.insert(self.counts[rest], at, count),
+            readout=self.readout if label in self.labels else np.zeros((0, 0), np.float32),
+        )
 
     def with_readout(self, weight: Floats, bias: Floats) -> ClassStatistics:
         """With the last linear layer (weight [K, D], bias [K]); the labels' rows first, then those of dormant ones."""
@@ -189,22 +207,6 @@ class ClassStatistics:
             "power": np.array([self.power]),
             "shrink": np.array([self.shrink]),
         }
-
-    def _with(self, label: str, mean: Floats, covariance: Floats, count: int) -> ClassStatistics:
-        if label in self.labels:
-            rest = np.arange(len(self.labels)) != self.labels.index(label)
-            at, labels = self.labels.index(label), self.labels
-        else:
-            rest = np.ones(len(self.labels), bool)
-            at, labels = len(self.labels), (*self.labels, label)
-        return replace(
-            self,
-            labels=labels,
-            means=np.insert(self.means[rest], at, mean, axis=0).astype(np.float32),
-            covariances=np.insert(self.covariances[rest], at, covariance, axis=0).astype(np.float32),
-            counts=np.insert(self.counts[rest], at, count),
-            readout=self.readout if label in self.labels else np.zeros((0, 0), np.float32),
-        )
 
     @property
     def _scale(self) -> npt.NDArray[np.float32]:

@@ -1,5 +1,5 @@
-"""The statistical head: fit class statistics to features, read them from outside, choose the features that a new
-category is learned from, and give the linear layer a row for it. Numpy only, about a second on a small device.
+"""The statistical head: fit class statistics to features, read them from outside, decide, and give the linear
+layer a row for a new category. Numpy only, about a second on a small device.
 """
 
 from __future__ import annotations
@@ -17,15 +17,9 @@ from transfer.class_statistics import (
     checked,
     moments,
     powered_features,
-    shared_covariance,
 )
 
-__all__ = ["ClassStatistics", "HeadError", "append_row", "decide", "fit", "from_arrays", "largest_cluster"]
-
-# A cluster is sought along this many directions, and reaches this many times as far as its median member.
-DIRECTIONS = 8
-REACH = 2.0
-ROUNDS = 20
+__all__ = ["ClassStatistics", "HeadError", "append_row", "decide", "fit", "from_arrays"]
 
 Decision = Literal["logits", "gaussian", "fused"]
 FUSION = 4.0
@@ -163,53 +157,3 @@ def grown_rows(
         np.concatenate([offsets, bias[left]]).astype(np.float32),
         tuple(dormant[at - known] for at in left),
     )
-
-
-def largest_cluster(features: Floats, known: ClassStatistics) -> npt.NDArray[np.bool_]:
-    """[n] True for the members of the largest cluster in a buffer of novel features [n, D].
-
-    A buffer always holds some false alarms; they must not become part of what the new category is taken to look
-    like. Grown from the densest half of the buffer, less what a known category explains better. Deliberately
-    generous: features at the edge teach more than a few false alarms harm. Raises HeadError below 4 features.
-    """
-    if len(features) < 4:
-        raise HeadError(f"{len(features)} features are too few to find a cluster in; wait for at least 4")
-    points = _main_directions(known, features)
-    members = _densest_half(points)
-    for _ in range(ROUNDS):
-        radius = np.linalg.norm(points - points[members].mean(axis=0), axis=1)
-        reached = radius <= REACH * np.median(radius[members])
-        if (reached == members).all():
-            break
-        members = reached
-    unexplained = members & _unexplained(known, features, members)
-    return unexplained if unexplained.sum() >= 2 else members
-
-
-def _main_directions(known: ClassStatistics, features: Floats) -> npt.NDArray[np.float64]:
-    """[n, <= DIRECTIONS]: where the buffer varies most, measured in units of the spread within known categories."""
-    factor = np.linalg.cholesky(shared_covariance(known.covariances, known.counts))
-    white = np.linalg.solve(factor, known.powered(features).T).T
-    centred = white - white.mean(axis=0)
-    directions = np.linalg.svd(centred, full_matrices=False)[2][:DIRECTIONS]
-    return np.asarray(centred @ directions.T)
-
-
-def _densest_half(points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """The half of the points in the smallest ball around one of them."""
-    square = np.square(points).sum(axis=1)
-    distance = square[:, None] + square[None, :] - 2 * points @ points.T
-    half = len(points) // 2
-    nearest = np.argpartition(distance, half - 1, axis=1)[:, :half]
-    radius = np.take_along_axis(distance, nearest, axis=1).max(axis=1)
-    members = np.zeros(len(points), bool)
-    members[nearest[radius.argmin()]] = True
-    return members
-
-
-def _unexplained(known: ClassStatistics, features: Floats, members: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """[n] True where a category made of `members` explains a feature better than any known one, each weighed by its
-    share of the buffer."""
-    density = known.with_class("\0new", features[members]).log_density(features)  # no real label has a \0
-    shares = np.bincount(density.argmax(axis=1), minlength=density.shape[1]) + 1
-    return np.asarray((density + np.log(shares)).argmax(axis=1) == density.shape[1] - 1)

@@ -204,8 +204,6 @@ def awaiting_ticked(given: Given, state: State) -> Outcome:
 
 
 def _go_on_without_teacher(given: Given, state: State, why: str) -> Outcome:
-    if the_round(state).wish.unseen:
-        return end(state, "FAILED", f"{why}; unseen categories cannot be learned without the teacher")
     tier = policy.tier_without_teacher(the_round(state).tier)
     return _admit(given, update(state, tier=tier, needs_teacher=False), f"{why}; going on without, tier {tier}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.core import policy
 from agent.core.commands import AskTeacher, Command, JudgeCandidate, ReportEvent, ReportJob, RollBack
 from agent.core.events import (
     CancelOrdered,
@@ -109,8 +108,6 @@ def _refusal(given: Given, state: State, wish: Wish) -> str:
             return f"{category!r} is known already"
         if any(category in earlier.categories for earlier in ahead):
             return f"{category!r} is being learned already"
-    if wish.unseen and not policy.needs_teacher(given.config, policy.tier_for(given.config)):
-        return "unseen categories need a teacher: not with privacy.mode local, nor with training.tier head or sparse"
     if len(state.waiting) >= MAX_WAITING:
         return f"{MAX_WAITING} triggers wait already"
     return ""

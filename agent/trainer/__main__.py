@@ -91,7 +91,7 @@ def run(folder: Path) -> Result:
         taught = teacher.from_answers(inputs) or teacher.at_home(inputs, lambda i, n: report("ask", i, n))
         finish("ask")
     whole, (inputs, left_out) = inputs, selection.settled(inputs, selection.assign(inputs, taught))
-    reason = _unteachable(whole, taught) or _too_few(whole, inputs, left_out, taught)
+    reason = _unteachable(inputs, taught) or _too_few(whole, inputs, left_out, taught)
     if not reason:
         try:
             _learn(inputs, taught)
@@ -117,14 +117,11 @@ def _named(inputs: Inputs, which: npt.NDArray[np.bool_]) -> tuple[str, ...]:
 
 
 def _unteachable(inputs: Inputs, taught: teacher.Taught | None) -> str:
-    """Why categories of which there need be no image cannot be learned; "" where they can, or are not asked for."""
-    job = inputs.job
-    if not job.unseen:
-        return ""
-    if job.tier != "transfer":
-        return f"unseen categories are learned from the teacher's logits: not supported by tier {job.tier}"
-    strange = [c for c in job.categories if taught is None or c not in taught.labels]
-    return f"unseen categories need a teacher that knows them: none knows {', '.join(strange)}" if strange else ""
+    """Why categories that no sample is of cannot be learned from these settled inputs; "" where they can."""
+    taught_about = (*inputs.model.manifest.dormant, *(taught.labels if taught is not None else ()))
+    strange = ", ".join(inputs.labels[k] for k in inputs.unsampled if inputs.labels[k] not in taught_about)
+    reason = "unseen categories need a teacher that knows them, or a model that was taught about them"
+    return f"{reason}: neither is there for {strange} (tier {inputs.job.tier})" if strange else ""
 
 
 def _too_few(whole: Inputs, inputs: Inputs, left_out: dict[str, int], taught: teacher.Taught | None) -> str:

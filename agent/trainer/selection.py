@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from agent.trainer.inputs import REFUSED, UNLABELLED, Inputs
 from agent.trainer.teacher import Taught
-from transfer.head import ClassStatistics, largest_cluster
+from transfer.class_statistics import ClassStatistics
+from transfer.novel_group import largest_cluster
 
 MIN_CHOSEN = 4
 """Fewer training samples than this make no category."""
@@ -61,11 +62,12 @@ def settled(inputs: Inputs, assigned: Assigned) -> tuple[Inputs, dict[str, int]]
 
     In them, `job.categories` are those that can be learned (perhaps none): those with MIN_CHOSEN samples to train with
     and at least one to judge by. Samples of the others are REFUSED. With `job.unseen` no category is left out: one with
-    too few samples has none, they are UNLABELLED. Only samples of the new categories are held out: the others judge
-    nothing.
+    too few samples has none, they are UNLABELLED, and it comes behind the others. Only samples of the new categories
+    are held out: the others judge nothing.
     """
     holdout = _holdout(inputs, assigned)
     kept: list[int] = []
+    unsampled: list[int] = []
     left_out: dict[str, int] = {}
     moved = np.where(assigned < inputs.known, assigned, UNLABELLED if inputs.job.unseen else REFUSED)
     for index, category in enumerate(inputs.job.categories, inputs.known):
@@ -74,13 +76,14 @@ def settled(inputs: Inputs, assigned: Assigned) -> tuple[Inputs, dict[str, int]]
         enough = count >= MIN_CHOSEN and bool((mine & holdout).any())
         if enough:
             moved[mine] = inputs.known + len(kept)
-        if enough or inputs.job.unseen:
             kept.append(index)
+        elif inputs.job.unseen:
+            unsampled.append(index)
         else:
             left_out[category] = count
     job = msgspec.structs.replace(
         inputs.job,
-        categories=tuple(inputs.labels[index] for index in kept),
+        categories=tuple(inputs.labels[index] for index in (*kept, *unsampled)),
         holdout=tuple((holdout & (moved >= inputs.known)).tolist()),
     )
     return dataclasses.replace(inputs, job=job, assigned=moved), left_out
@@ -103,7 +106,8 @@ def by_teacher(taught: Taught, labels: Sequence[str], known: int) -> Assigned | 
 
 
 def by_cluster(features: npt.NDArray[np.float32], known: ClassStatistics) -> npt.NDArray[np.bool_]:
-    """[n] mask of the samples in the largest cluster of features [n, d]; all of them where they are too few to tell."""
+    """[n] mask of the samples in the largest cluster of features [n, d]: none where nothing lies together, all of them
+    where they are too few to tell."""
     if len(features) < 8:
         return np.ones(len(features), bool)
     return largest_cluster(features, known)

@@ -187,6 +187,14 @@ def test_for_unseen_categories_all_that_is_buffered_is_taken(shop: Shop) -> None
     assert read_job(shop.jobs.path(JOB)).unseen
 
 
+def test_unseen_categories_that_nothing_here_can_teach_end_it_with_a_reason(shop: Shop) -> None:
+    """No teacher may be asked (tier sparse), and the model was taught nothing about them: said before any training."""
+    shop.buffer(images("teal", 20, seed=6))
+    event = shop(do.PrepareJob(JOB, (NEW,), 40, "sparse", unseen=True))
+    assert isinstance(event, ev.JobUnpreparable) and f"no sample is of {NEW}" in event.reason
+    assert not shop.jobs.exists(JOB)
+
+
 def test_several_categories_go_through_to_what_is_served(shop: Shop) -> None:
     """Labelled samples of two new categories and of a known one: one round, one candidate, each judged by its own."""
     teal = shop.buffer(images("teal", 12, seed=6), "teal")

@@ -80,6 +80,36 @@ def test_mistakes_are_said_before_any_training(
     assert not (tmp_path / "out").exists()
 
 
+def test_compress_by_pictures_without_labels(
+    pictures: Path, bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folders' names are read by nobody."""
+    compress = ["compress", "--unlabelled", str(pictures), "--teacher", str(bundle_dir), "--unknown", "plain"]
+    compress += ["--epochs", "1", "--blocks", "1", "--threads", "1", "--cache", str(tmp_path / "cache")]
+    compress += ["--holdout-per-class", "3", "--json-progress", "--out", str(tmp_path / "student")]
+    assert teacher_main(compress) == 0
+    told = lines(capsys.readouterr().out)
+    stages = list(dict.fromkeys(line["stage"] for line in told))
+    assert stages == ["read pictures", "ask teacher", "train student", "pack student", "finished"]
+    student = bundle.load(tmp_path / "student", trusted=None)
+    assert student.manifest.labels == ("across", "down", "red") and student.manifest.dormant == ("plain",)
+    result = told[-1]["result"]
+    assert isinstance(result, dict) and 0 <= result["agreement"] <= 1 and result["digest"] == student.digest
+
+
+def test_pictures_without_labels_take_the_place_of_a_data_set(
+    pictures: Path, bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compress = ["compress", "--teacher", str(bundle_dir), "--out", str(tmp_path / "out")]
+    assert "say which categories" in failed(capsys, *compress, "--data-dir", str(pictures))
+    compress += ["--unlabelled", str(pictures)]
+    said = failed(capsys, *compress, "--data", "folder", "--data-dir", str(pictures), "--validation", "0.1")
+    assert "leave out --data-dir, --validation, --data" in said
+    assert "the teacher has no category zebra" in failed(capsys, *compress, "--known", "zebra,red")
+    assert "is no folder" in failed(capsys, *compress[:-1], str(tmp_path / "absent"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_default_student_is_no_deeper_than_its_teacher(dataset: Dataset) -> None:
     for depth in (8, 14, 56):
         blocks, schedule = default_student(dataset, resnet_cifar(depth, 4).widths)

@@ -3,10 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from transfer.head import ClassStatistics, HeadError, append_row, decide, fit, from_arrays, largest_cluster
+from transfer.head import ClassStatistics, HeadError, append_row, decide, fit, from_arrays
 
 WIDTH = 32
 
@@ -72,43 +70,6 @@ def test_fit_wants_two_samples_of_each() -> None:
         fit(features_of(0, 10, 0), np.zeros(10, np.int64), ["here", "nowhere"])
     with pytest.raises(HeadError, match="belong together"):
         fit(features_of(0, 10, 0), np.zeros(9, np.int64), ["a"])
-
-
-@pytest.mark.parametrize("n", [40, 100, 200])
-@pytest.mark.parametrize("share", [0.1, 0.2])
-def test_false_alarms_are_kept_out_of_the_new_category(n: int, share: float) -> None:
-    wrong = round(n * share)
-    alarms = np.concatenate([features_of(kind, 200, 3) for kind in range(6)])
-    alarms = alarms[np.argsort(-KNOWN.novelty(alarms))][:wrong]  # what of the known looks newest
-    buffer = np.concatenate([features_of(11, n - wrong, 0), alarms])
-    members = largest_cluster(buffer, KNOWN)
-    assert members[: n - wrong].mean() > 0.95
-    assert members[n - wrong :].sum() <= 0.1 * wrong
-
-
-def test_of_two_new_categories_the_larger_is_taken() -> None:
-    buffer = np.concatenate([features_of(11, 70, 0), features_of(12, 40, 0)])
-    members = largest_cluster(buffer, KNOWN)
-    assert members[:70].mean() > 0.9
-    assert members[70:].mean() < 0.1
-
-
-def test_a_clean_buffer_is_taken_whole() -> None:
-    assert largest_cluster(features_of(11, 100, 0), KNOWN).mean() > 0.95
-
-
-@given(st.integers(4, 40), st.integers(0, 1000), st.booleans())
-@settings(deadline=None, max_examples=30)
-def test_any_buffer_gives_enough_to_learn_from(n: int, seed: int, alike: bool) -> None:
-    buffer = features_of(11, n, seed) if not alike else np.repeat(features_of(11, 1, seed), n, axis=0)
-    members = largest_cluster(buffer, KNOWN)
-    assert members.shape == (n,)
-    assert members.sum() >= 2
-
-
-def test_a_cluster_needs_a_few_features() -> None:
-    with pytest.raises(HeadError, match="at least 4"):
-        largest_cluster(features_of(11, 3, 0), KNOWN)
 
 
 def test_the_new_row_is_as_long_as_the_others_and_points_to_its_category() -> None:

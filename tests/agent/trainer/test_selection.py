@@ -123,9 +123,9 @@ def test_of_unseen_categories_all_samples_are_of_use(prepared: Prepare) -> None:
 def test_of_unseen_categories_a_few_samples_are_none(prepared: Prepare) -> None:
     read = prepared(categories=("pink", NEW), unseen=True)
     ready, left_out = settled(read, np.array([3] * 3 + [4] * 17 + [1] * 4 + [UNLABELLED] * 6))
-    assert ready.job.categories == ("pink", NEW) and left_out == {}
-    assert ready.assigned.tolist() == [UNLABELLED] * 3 + [4] * 17 + [1] * 4 + [UNLABELLED] * 6
-    assert ready.train[:3].all() and ready.of(4).sum() == 13
+    assert ready.job.categories == (NEW, "pink") and left_out == {}  # those without samples come last
+    assert ready.assigned.tolist() == [UNLABELLED] * 3 + [3] * 17 + [1] * 4 + [UNLABELLED] * 6
+    assert ready.train[:3].all() and ready.of(3).sum() == 13 and ready.unsampled == [4]
 
 
 # ------------------------------------------------------------------------------------------------ what is enough

@@ -109,7 +109,7 @@ def test_the_loss_is_the_papers_and_the_drift(prepared: Callable[..., Inputs], a
     read = prepared("transfer", asked=asked)
     taught = teacher.from_answers(read)
     task = tiers._task(read, taught)
-    former = tiers._grown(read)
+    former = tiers._grown(read, taught)
     anchors = tiers._anchors(former, read, task)
     batch = np.array([5, 0, 11])
     with torch.no_grad():
@@ -224,7 +224,7 @@ def test_what_has_no_label_trains_by_the_teacher_alone(world: World, tmp_path: P
     taught = teacher.from_answers(read)
     task = tiers._task(read, taught)
     assert set(task.rows.tolist()) == {*np.flatnonzero(read.of(3)).tolist(), *range(24, 36)}  # none of those judges
-    former = tiers._grown(read)
+    former = tiers._grown(read, taught)
     anchors, shared = tiers._anchors(former, read, task), tiers._shared_columns(read, taught)
     silent = np.flatnonzero(task.targets == UNLABELLED)[:4]
     with torch.no_grad():
