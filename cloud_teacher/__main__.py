@@ -61,7 +61,9 @@ def teacher_main(argv: Sequence[str] | None = None, prog: str = "understudy teac
         "the teacher's categories, or those of --known",
     )
     known = compress.add_mutually_exclusive_group()
-    known.add_argument("--known", metavar="A,B,C", help="the categories the student is to know; only these are shown")
+    known.add_argument(
+        "--known", metavar="A,B,C", help="the categories the student is to know; only these are shown (default all)"
+    )
     known.add_argument("--unknown", metavar="X,Y", help="all categories but these")
     compress.add_argument("--blocks", type=int, metavar="N", help="blocks kept of each group: the last N")
     width = compress.add_mutually_exclusive_group()
@@ -80,6 +82,13 @@ def teacher_main(argv: Sequence[str] | None = None, prog: str = "understudy teac
         help="what goes first: filters of many zeros, in every layer alike (the paper; default), or channels that the "
         "teacher's logits hang on least, wherever they are",
     )
+    compress.add_argument(
+        "--taught",
+        choices=("all", "known", "labels"),
+        default="all",
+        help="by all that the teacher says, by its logits of known categories, or by the labels alone (default all)",
+    )
+    compress.add_argument("--from-scratch", action="store_true", help="begin with chance, not with the kept filters")
     compress.add_argument("--views", type=int, default=4, metavar="N", help="views of each image (default 4)")
     compress.add_argument(
         "--holdout-per-class", type=int, default=25, metavar="N", help="images shipped to judge candidates by"

@@ -73,8 +73,6 @@ def train(arguments: argparse.Namespace) -> int:
 def compress(arguments: argparse.Namespace) -> int:
     if arguments.unlabelled:
         return _compress_unlabelled(arguments)
-    if not arguments.known and not arguments.unknown:
-        raise CompressionError("say which categories the student is to know: --known A,B,C, or all but --unknown X,Y")
     report, key, cache = _prepare(arguments)
     if arguments.as_teacher_bundle:
         check_new(arguments.as_teacher_bundle)
@@ -110,9 +108,7 @@ def _compress_unlabelled(arguments: argparse.Namespace) -> int:
     if arguments.as_teacher_bundle:
         check_new(arguments.as_teacher_bundle)
     teacher = _teacher(arguments)
-    known = teacher.labels
-    if arguments.known or arguments.unknown:
-        known = _known("the teacher", teacher.labels, arguments)
+    known = _known("the teacher", teacher.labels, arguments)
     _ = teacher.manifest  # what cannot be pruned is said before the pictures are read
     started = time.monotonic()
     pictures = unlabelled(arguments.unlabelled, teacher.input, report=report)
@@ -138,6 +134,8 @@ def _recipe(arguments: argparse.Namespace, known: tuple[str, ...], depth: int, s
         views=arguments.views,
         holdout_per_class=arguments.holdout_per_class,
         quantise=arguments.quantise,
+        inherit=not arguments.from_scratch,
+        taught=arguments.taught,
     )
 
 
@@ -247,12 +245,16 @@ def _shape(arguments: argparse.Namespace, teacher: Teacher) -> NetSpec | None:
 
 
 def _known(where: str, labels: tuple[str, ...], arguments: argparse.Namespace) -> tuple[str, ...]:
-    named = tuple(part.strip() for part in (arguments.known or arguments.unknown).split(",") if part.strip())
+    """Those of --known, all but those of --unknown, or all."""
+    given = arguments.known if arguments.known is not None else arguments.unknown
+    if given is None:
+        return labels
+    named = tuple(part.strip() for part in given.split(",") if part.strip())
     strangers = sorted(set(named) - set(labels))
     if strangers or not named:
         wrong = ", ".join(strangers) or "(none named)"
         raise DatasetError(f"{where} has no category {wrong}; it has {', '.join(labels)}")
-    return named if arguments.known else tuple(label for label in labels if label not in named)
+    return named if arguments.known is not None else tuple(label for label in labels if label not in named)
 
 
 def _adjusted(schedule: Schedule, arguments: argparse.Namespace) -> Schedule:

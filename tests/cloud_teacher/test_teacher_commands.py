@@ -101,7 +101,6 @@ def test_pictures_without_labels_take_the_place_of_a_data_set(
     pictures: Path, bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compress = ["compress", "--teacher", str(bundle_dir), "--out", str(tmp_path / "out")]
-    assert "say which categories" in failed(capsys, *compress, "--data-dir", str(pictures))
     compress += ["--unlabelled", str(pictures)]
     said = failed(capsys, *compress, "--data", "folder", "--data-dir", str(pictures), "--validation", "0.1")
     assert "leave out --data-dir, --validation, --data" in said
@@ -159,3 +158,18 @@ def test_labels_and_size_come_with_published_weights(
     compress = ["compress", "--known", "across,down", "--out", str(tmp_path / "out"), "--teacher", str(bundle_dir)]
     assert "are both 'across'" in failed(capsys, *compress, "--labels", str(tmp_path / "labels.txt"))
     assert "says itself what" in failed(capsys, *compress, "--input-size", "64")
+
+
+def test_a_student_of_all_categories_by_the_labels_alone(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --known and --unknown it is to know all; what nobody taught it is not dormant in it."""
+    made = tmp_path / "teacher"
+    common = ["--data-dir", str(pictures), "--size", "16", "--epochs", "1", "--threads", "1", "--cache", str(tmp_path)]
+    assert teacher_main(["train", *common, "--depth", "8", "--out", str(made)]) == 0
+    student = ["compress", *common, "--teacher", str(made), "--taught", "labels", "--from-scratch"]
+    assert teacher_main([*student, "--out", str(tmp_path / "all")]) == 0
+    assert teacher_main([*student, "--unknown", "red", "--out", str(tmp_path / "few")]) == 0
+    every, few = (bundle.load(tmp_path / name, trusted=None).manifest for name in ("all", "few"))
+    assert "red" in every.labels and "red" not in few.labels
+    assert every.dormant == few.dormant == () and few.net.classes == len(few.labels)
