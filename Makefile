@@ -23,7 +23,7 @@ $(VENV)/ready: pyproject.toml
 	  $(BIN)/pip install --quiet --disable-pip-version-check --retries 0 --timeout 10 \
 	    --index-url $(TORCH_INDEX) torch==2.13.0 2>/dev/null \
 	  || echo "no CPU build of torch at $(TORCH_INDEX); taking the default one"; fi
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[train,demo,camera,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[train,demo,camera,bench,dev]'
 	@touch $@
 
 demo: $(VENV)/ready
