@@ -21,10 +21,11 @@ from cloud_teacher.datasets import Dataset
 from cloud_teacher.distil import FEATURES_WEIGHT, LABELS_WEIGHT, LOGITS_WEIGHT, Recipe, choose, distil
 from cloud_teacher.progress import Report
 from cloud_teacher.train import Rows, identity_of
+from transfer.blueprint import macs, parameters
 from transfer.networks import Network
 from transfer.plan import Plan
 from transfer.questions import to_tensor
-from transfer.spec import NetSpec, macs, parameters
+from transfer.spec import NetSpec
 
 STAGE = "train student"
 BATCH = 256

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from agent.adapters.inference import Classifier
 from benchmarks.cells import Measured
 from cloud_teacher.datasets import Dataset
+from transfer.blueprint import macs, parameters
 from transfer.bundle import Bundle
-from transfer.spec import NetSpec, macs, parameters
+from transfer.spec import NetSpec
 
 Targets = npt.NDArray[np.int64]
 BATCH = 64

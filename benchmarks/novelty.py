@@ -24,8 +24,8 @@ from benchmarks.students import Knowing, Student, key, recipe, student
 from benchmarks.table import Row, Table, mean
 from cloud_teacher.compress import divide
 from cloud_teacher.progress import Report
+from transfer.blueprint import macs, parameters
 from transfer.novel_group import FEWEST, found, largest_cluster
-from transfer.spec import macs, parameters
 
 IN_GROUP, OTHERS = 50, 450
 FALSE_ALARMS = 0.01

@@ -25,10 +25,10 @@ from benchmarks.setting import Setting
 from benchmarks.table import Table
 from cloud_teacher.distil import PRUNING_BATCH, Recipe, choose
 from cloud_teacher.progress import Report
+from transfer.blueprint import parameters
 from transfer.limit import Limit
 from transfer.plan import shrunk_spec
 from transfer.questions import to_tensor
-from transfer.spec import parameters
 
 VERSION = 1
 TABLE = Table("Compression: sizes, ways to them, accuracy on all categories", ("size", "inherits", "taught"))

@@ -20,8 +20,8 @@ from cloud_teacher.compress import write_model
 from cloud_teacher.distil import Recipe, narrowed
 from cloud_teacher.progress import Report
 from transfer import tflite
+from transfer.blueprint import macs, parameters
 from transfer.preprocess import normalise
-from transfer.spec import macs, parameters
 
 VERSION = 1
 BATCH = 64

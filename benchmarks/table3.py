@@ -27,7 +27,7 @@ from benchmarks.setting import Setting
 from benchmarks.table import Row, Table
 from cloud_teacher.distil import Recipe, choose
 from cloud_teacher.progress import Report
-from transfer.spec import macs, parameters
+from transfer.blueprint import macs, parameters
 
 VERSION = 1
 TOLERANCE = 0.1

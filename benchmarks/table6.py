@@ -24,9 +24,10 @@ from benchmarks.table import Table
 from cloud_teacher.distil import Recipe
 from cloud_teacher.progress import Report
 from transfer import tflite
+from transfer.blueprint import parameters
 from transfer.graph import network_graph
 from transfer.networks import Network, weights_of
-from transfer.spec import NetSpec, parameters
+from transfer.spec import NetSpec
 
 VERSION = 1
 BATCH = 128

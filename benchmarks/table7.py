@@ -41,8 +41,8 @@ from cloud_teacher.progress import Report
 from cloud_teacher.train import Schedule
 from cloud_teacher.unlabelled import unlabelled
 from cloud_teacher.unseen import Lesson, follow
+from transfer.blueprint import macs, parameters
 from transfer.networks import Network
-from transfer.spec import macs, parameters
 
 VERSION = 1
 SHOWN = 2

@@ -27,11 +27,12 @@ from cloud_teacher.progress import Report
 from cloud_teacher.teacher_outputs import TeacherOutputs, picture
 from cloud_teacher.train import AfterEpoch, Rows, Schedule, identity_of, optimise
 from cloud_teacher.zoo import Teacher, fast
+from transfer.blueprint import parameters
 from transfer.limit import Limit
 from transfer.networks import ResNet, build, weights_of
 from transfer.pruning import Plan, filter_widths, plan, shrink, shrunk_spec, widths_within, zero_fractions
 from transfer.questions import to_tensor
-from transfer.spec import InputSpec, parameters
+from transfer.spec import InputSpec
 from transfer.taylor import importance
 from transfer.trimming import trimmed
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cloud_teacher.zoo import Teacher
+from transfer.blueprint import blueprint
 from transfer.spec import NetSpec, resnet_cifar, resnet_imagenet, vgg16, wide_resnet
 
 MAX_FILE_BYTES = 2**20
@@ -72,9 +73,11 @@ _NAMED: tuple[tuple[str, Callable[[list[int], int, int], NetSpec]], ...] = (
 def _read(path: Path) -> NetSpec:
     try:
         with path.open("rb") as file:
-            return msgspec.json.decode(file.read(MAX_FILE_BYTES), type=NetSpec)
+            spec = msgspec.json.decode(file.read(MAX_FILE_BYTES), type=NetSpec)
     except OSError as error:
         raise ShapeError(f"cannot be read: {error}") from error
+    blueprint(spec)  # or it is too large for any memory
+    return spec
 
 
 @torch.no_grad()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from transfer.spec import BlockSpec, NetSpec, VggSpec, resnet_cifar, resnet_imagenet, vgg16, weight_shapes, wide_resnet
+from transfer.blueprint import weight_shapes
+from transfer.spec import BlockSpec, NetSpec, VggSpec, resnet_cifar, resnet_imagenet, vgg16, wide_resnet
 
 Weights = dict[str, np.ndarray]
 

@@ -25,10 +25,11 @@ from agent.job import Job
 from agent.trainer import inputs, selection
 from agent.trainer.inputs import Inputs
 from transfer import activations, bundle, preprocess, signing, tflite
+from transfer.blueprint import weight_shapes
 from transfer.bundle import Bundle, Manifest, Pair
 from transfer.graph import network_graph
 from transfer.head import fit
-from transfer.spec import InputSpec, NetSpec, resnet_cifar, weight_shapes
+from transfer.spec import InputSpec, NetSpec, resnet_cifar
 
 Images = npt.NDArray[np.uint8]
 Weights = dict[str, npt.NDArray[np.float32]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from transfer.families.imagenet import imagenet
 from transfer.families.resnet import resnet
@@ -24,9 +24,7 @@ from transfer.operations import (
     Shortcut,
     sources,
 )
-
-if TYPE_CHECKING:
-    from transfer.spec import NetSpec
+from transfer.spec import MAX_PARAMETERS, NetSpec
 
 FAMILIES: Final[dict[str, Callable[[NetSpec], Blueprint]]] = {
     "resnet": resnet,
@@ -38,8 +36,13 @@ FAMILIES: Final[dict[str, Callable[[NetSpec], Blueprint]]] = {
 
 @lru_cache(maxsize=256)
 def blueprint(spec: NetSpec) -> Blueprint:
-    """The network as its operations; the same object for the same spec."""
-    return FAMILIES[spec.family](spec)
+    """The network as its operations; the same object for the same spec. Raises ValueError for one of more than
+    MAX_PARAMETERS: whoever builds, counts or runs a network draws it first."""
+    drawn = FAMILIES[spec.family](spec)
+    shapes = (shape for operation in drawn.operations for shape in operation_shapes(operation).values())
+    if sum(map(math.prod, shapes)) > MAX_PARAMETERS:
+        raise ValueError(f"the network has more than {MAX_PARAMETERS} parameters")
+    return drawn
 
 
 def last_convolution(plan: Blueprint, group: int, position: int) -> str:

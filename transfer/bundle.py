@@ -29,10 +29,10 @@ import safetensors
 import safetensors.numpy
 
 from transfer import archive, signing
+from transfer.blueprint import weight_shapes
 from transfer.durable import sync_directory, sync_tree
 from transfer.head import ClassStatistics, HeadError, from_arrays
 from transfer.manifest import MAX_FILE_BYTES, MAX_FILES, BundleError, FileEntry, Manifest, Pair, decode_manifest
-from transfer.spec import weight_shapes
 
 if TYPE_CHECKING:
     from nacl.signing import SigningKey

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transfer.spec import NetSpec, macs, parameters
+from transfer.blueprint import macs, parameters
+from transfer.spec import NetSpec
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer.blueprint import blueprint, last_convolution
+from transfer.blueprint import blueprint, last_convolution, weight_shapes
 from transfer.operations import (
     INPUT,
     Add,
@@ -30,7 +30,7 @@ from transfer.operations import (
     sources,
 )
 from transfer.published import spec_of
-from transfer.spec import NetSpec, weight_shapes
+from transfer.spec import NetSpec
 
 
 class WeightsError(ValueError):

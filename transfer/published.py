@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from transfer.spec import BlockSpec, NetSpec, VggSpec, weight_shapes
+from transfer.blueprint import weight_shapes
+from transfer.spec import BlockSpec, NetSpec, VggSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -9,24 +9,6 @@ from typing import Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from transfer.blueprint import macs, parameters, weight_shapes
-
-__all__ = [
-    "BlockSpec",
-    "Family",
-    "InputSpec",
-    "NetSpec",
-    "PlacedBlock",
-    "VggSpec",
-    "macs",
-    "parameters",
-    "resnet_cifar",
-    "resnet_imagenet",
-    "vgg16",
-    "weight_shapes",
-    "wide_resnet",
-]
-
 MAX_WIDTH = 4096
 MAX_GROUPS = 8
 MAX_BLOCKS = 64
@@ -140,7 +122,6 @@ class NetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("family vgg has no stem: stem_width must be 3 and stem_stride 1")
         if self.family == "vgg" and any(block.mid != block.out for blocks in self.groups for block in blocks):
             raise ValueError("a block of family vgg is one convolution: its mid must equal its out")
-        _within("number of parameters", parameters(self), 1, MAX_PARAMETERS)
 
     def __repr__(self) -> str:
         """Without what is unset: checkpoints are named after this text and must be found again."""

@@ -35,9 +35,10 @@ LAMBDA_1, LAMBDA_2, LAMBDA_3 = 0.2, 0.3, 1.0
 """Weights of J1, the Jb and J3. Ours: the paper names them and gives no values. Not tuned yet."""
 LAMBDA_OLD = 1.0
 """Weight of the pseudo-features' cross entropy: the old categories' share in the classifier."""
-LAMBDA_KEEP = 50.0
-"""Weight of the squared drift of the features, relative to their mean square. On held-out training images of CIFAR-10 5
-ends at 91.9 % of ten categories (old 91.3), 20 at 92.3, 50 at 92.3 and 100 at 92.4 (old 92.0, 92.1 and 92.4)."""
+LAMBDA_KEEP = 200.0
+"""Weight of the squared drift of the features, relative to their mean square. On held-out training images of CIFAR-10,
+truck new, two draws of 500: 50 ends at 94.0 % of ten categories (old 93.7, new 96.2), 100 at 94.0 (93.8, 96.0), 200 at
+94.0 (93.8, 95.4), and without moving a feature (tier `head`) at 93.9 (94.0, 92.4)."""
 CLASSIFIER_RATE = 10.0
 """The classifier's learning rate, as a multiple of the convolutions'."""
 SERVE_BATCH = 64

@@ -10,7 +10,8 @@ from benchmarks import compression
 from benchmarks.recipes import CPU
 from cloud_teacher.zoo import Teacher
 from tests.benchmarks import toy
-from transfer.spec import parameters, resnet_cifar
+from transfer.blueprint import parameters
+from transfer.spec import resnet_cifar
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from cloud_teacher.progress import silent
 from cloud_teacher.train import Schedule, accuracy
 from cloud_teacher.zoo import Teacher
 from tests.benchmarks import toy
+from transfer.blueprint import weight_shapes
 from transfer.networks import Network, weights_of
 from transfer.plan import Plan, shrunk_spec
-from transfer.spec import weight_shapes
 
 DATA = toy.data()
 HINTS = Hints(Schedule(epochs=5, batch_size=16, learning_rate=0.05))

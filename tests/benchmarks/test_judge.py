@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from benchmarks.judge import harmonic, measured, percent, served, truth_in
 from benchmarks.students import Student
 from tests.benchmarks import toy
-from transfer.spec import macs, parameters, resnet_cifar
+from transfer.blueprint import macs, parameters
+from transfer.spec import resnet_cifar
 
 PERCENT = st.floats(0, 100)
 

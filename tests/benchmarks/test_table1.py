@@ -8,7 +8,7 @@ import pytest
 from benchmarks import cells, table, table1
 from cloud_teacher.zoo import Teacher
 from tests.benchmarks import toy
-from transfer.spec import parameters
+from transfer.blueprint import parameters
 
 
 @pytest.fixture(scope="module")

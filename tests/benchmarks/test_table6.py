@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks import cells, table, table6
 from tests.benchmarks import toy
-from transfer.spec import parameters, resnet_cifar
+from transfer.blueprint import parameters
+from transfer.spec import resnet_cifar
 
 SPEC = resnet_cifar(14, 5, widths=(4, 6, 8))
 

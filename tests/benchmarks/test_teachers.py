@@ -9,7 +9,8 @@ from benchmarks.recipes import PAPER
 from benchmarks.teachers import photograph_side, teacher_augmentation, teacher_spec
 from cloud_teacher.datasets import Dataset
 from tests.benchmarks import toy
-from transfer.spec import InputSpec, macs, parameters, wide_resnet
+from transfer.blueprint import macs, parameters
+from transfer.spec import InputSpec, wide_resnet
 
 UNIFORM = {2.00: (84, 169, 337), 1.42: (71, 142, 284), 0.60: (46, 92, 184), 0.23: (28, 57, 113)}
 

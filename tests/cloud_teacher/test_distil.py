@@ -12,9 +12,9 @@ from cloud_teacher.distil import CompressionError, Recipe, choose, distil, narro
 from cloud_teacher.progress import silent
 from cloud_teacher.train import Schedule
 from cloud_teacher.zoo import Teacher
+from transfer.blueprint import macs, parameters
 from transfer.pruning import shrunk_spec
 from transfer.questions import to_tensor
-from transfer.spec import macs, parameters
 
 KNOWN = ("across", "down", "red")
 SCHEDULE = Schedule(epochs=4, batch_size=16, learning_rate=0.05)

@@ -78,3 +78,11 @@ def test_a_student_of_a_given_shape_learns_from_its_teacher(teacher: Teacher, da
         (0, 1, 6),
         (1, 1, 8),
     ]
+
+
+def test_a_shape_too_large_for_memory_is_refused(tmp_path: Path) -> None:
+    groups = [[{"mid": 4096, "out": 4096}] * 2]
+    shape = {"stem_width": 4096, "stem_stride": 1, "groups": groups, "classes": 2}
+    (tmp_path / "net.json").write_bytes(msgspec.json.encode(shape))
+    with pytest.raises(ShapeError, match="more than 268435456 parameters"):
+        student_shape(str(tmp_path / "net.json"), 10, 32)

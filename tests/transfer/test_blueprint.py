@@ -6,7 +6,7 @@ from tiny_networks import SMALL, SPECS
 
 from transfer.blueprint import blueprint, last_convolution, macs, parameters, tensor_shapes, weight_shapes
 from transfer.operations import INPUT, Conv, Dense, Norm, sources
-from transfer.spec import NetSpec, resnet_cifar, resnet_imagenet, vgg16, wide_resnet
+from transfer.spec import BlockSpec, NetSpec, VggSpec, resnet_cifar, resnet_imagenet, vgg16, wide_resnet
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,15 @@ def test_a_network_can_be_too_deep_for_its_images() -> None:
 
 def test_the_same_spec_gives_the_same_blueprint() -> None:
     assert blueprint(resnet_cifar(20, 10)) is blueprint(resnet_cifar(20, 10))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        NetSpec(1, 1, ((BlockSpec(4096, 4096), BlockSpec(4096, 4096)),), 2),
+        NetSpec(3, 1, ((BlockSpec(4096, 4096),),), 2, "vgg", VggSpec(norm=True, hidden=(4096,) * 4)),
+    ],
+)
+def test_a_network_too_large_for_memory_is_not_drawn(spec: NetSpec) -> None:
+    with pytest.raises(ValueError, match="more than 268435456 parameters"):
+        blueprint(spec)

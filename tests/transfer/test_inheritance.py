@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from prunable_networks import PRUNABLE, without_hidden
 from tiny_networks import SMALL, noise, random_weights
 
-from transfer.blueprint import blueprint
+from transfer.blueprint import blueprint, macs, parameters
 from transfer.coupling import coupling
 from transfer.inheritance import shrink
 from transfer.networks import Outputs, build, count_parameters
 from transfer.operations import INPUT
 from transfer.plan import last_blocks, planned, shrunk_spec, whole
-from transfer.spec import BlockSpec, NetSpec, VggSpec, macs, parameters
+from transfer.spec import BlockSpec, NetSpec, VggSpec
 
 torch.set_num_threads(1)
 IMAGES, SMALL_IMAGES = noise(3, 3, 32, 32), noise(2, 3, 8, 8)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from tiny_networks import SMALL
 
+from transfer.blueprint import macs, parameters
 from transfer.limit import Limit
-from transfer.spec import macs, parameters
 
 
 def test_it_limits_parameters_or_the_macs_of_an_image() -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transfer.blueprint import parameters
 from transfer.manifest import BundleError, FileEntry, Manifest, Pair, decode_manifest
-from transfer.spec import InputSpec, parameters, resnet_cifar, vgg16
+from transfer.spec import InputSpec, resnet_cifar, vgg16
 
 MANIFEST = Manifest(
     kind="student",

@@ -9,6 +9,7 @@ from prunable_networks import PRUNABLE
 from tiny_networks import SMALL, noise, random_weights
 
 from transfer import pruning
+from transfer.blueprint import macs, parameters, weight_shapes
 from transfer.limit import Limit
 from transfer.networks import ResNet, build, weights_of
 from transfer.pruning import (
@@ -19,7 +20,7 @@ from transfer.pruning import (
     widths_within,
     zero_fractions,
 )
-from transfer.spec import BlockSpec, NetSpec, macs, parameters, resnet_cifar, weight_shapes
+from transfer.spec import BlockSpec, NetSpec, resnet_cifar
 
 torch.set_num_threads(1)
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_networks import SMALL, SPECS
 
+from transfer.blueprint import weight_shapes
 from transfer.published import spec_of
-from transfer.spec import NetSpec, resnet_cifar, resnet_imagenet, vgg16, weight_shapes
+from transfer.spec import NetSpec, resnet_cifar, resnet_imagenet, vgg16
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,8 @@ import pytest
 from hypothesis import given, settings
 from tiny_networks import SPECS
 
-from transfer.spec import (
-    BlockSpec,
-    InputSpec,
-    NetSpec,
-    VggSpec,
-    macs,
-    resnet_cifar,
-    resnet_imagenet,
-    vgg16,
-    wide_resnet,
-)
+from transfer.blueprint import macs
+from transfer.spec import BlockSpec, InputSpec, NetSpec, VggSpec, resnet_cifar, resnet_imagenet, vgg16, wide_resnet
 
 
 def test_a_stem_with_stride_makes_the_network_four_times_cheaper() -> None:
@@ -72,10 +63,6 @@ VGG = (
         ('{"stem_width":1,"stem_stride":1,"groups":[[]],"classes":2}', "blocks in a group is 0"),
         ('{"stem_width":1,"stem_stride":1,"groups":[[{"mid":1,"out":1}]],"classes":10001}', "classes is 10001"),
         ('{"stem_width":1,"stem_stride":1,"groups":[[{"mid":1,"out":1}]],"classes":2,"x":1}', "unknown field `x`"),
-        (
-            '{"stem_width":1,"stem_stride":1,"groups":[[{"mid":4096,"out":4096},{"mid":4096,"out":4096}]],"classes":2}',
-            "number of parameters",
-        ),
         ('{"stem_width":1,"stem_stride":1,"groups":[[{"mid":1,"out":1}]],"classes":2,"family":"x"}', "family"),
         ('{"stem_width":1,"stem_stride":1,"groups":[[{"mid":1,"out":1}]],"classes":2,"family":"vgg"}', "`vgg` must be"),
         (VGG.replace('"vgg"', '"wide"', 1), "`vgg` must be given for family vgg and for no other"),
@@ -83,10 +70,6 @@ VGG = (
         (VGG.replace('"mid":1', '"mid":2'), "mid must equal its out"),
         (VGG.replace("[]}", "[0]}"), "width of a hidden layer is 0"),
         (VGG.replace("[]}", "[1,1,1,1,1]}"), "number of hidden layers is 5"),
-        (
-            VGG.replace("[]}", "[4096,4096,4096,4096]}").replace(":1}", ":4096}").replace('"mid":1', '"mid":4096'),
-            "number of parameters",
-        ),
     ],
 )
 def test_a_spec_from_outside_is_bounded(spec: str, complaint: str) -> None:

@@ -15,10 +15,10 @@ from cloud_teacher.progress import silent
 from cloud_teacher.train import accuracy
 from cloud_teacher.zoo import Teacher
 from tests.benchmarks import toy
+from transfer.blueprint import parameters
 from transfer.limit import Limit
 from transfer.networks import Network
 from transfer.questions import to_tensor
-from transfer.spec import parameters
 
 DATA = toy.data()
 RECIPE = Recipe(DATA.labels, replace(toy.SHORT, epochs=3), views=2)

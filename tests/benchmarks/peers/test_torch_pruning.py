@@ -8,9 +8,10 @@ pytest.importorskip("torch_pruning", reason="torch-pruning is not installed")
 
 from benchmarks.peers import torch_pruning
 from benchmarks.peers.torch_pruning import Kind, Projection, Prunable, pruned
+from transfer.blueprint import macs, parameters
 from transfer.limit import Limit
 from transfer.networks import build, count_parameters
-from transfer.spec import BlockSpec, NetSpec, VggSpec, macs, parameters, resnet_cifar, wide_resnet
+from transfer.spec import BlockSpec, NetSpec, VggSpec, resnet_cifar, wide_resnet
 
 torch.set_num_threads(1)
 SPECS = {

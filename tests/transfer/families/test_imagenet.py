@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from transfer.blueprint import blueprint, tensor_shapes
+from transfer.blueprint import blueprint, tensor_shapes, weight_shapes
 from transfer.operations import Conv, sources
-from transfer.spec import resnet_imagenet, weight_shapes
+from transfer.spec import resnet_imagenet
 
 
 def test_maps_are_as_large_as_in_the_paper() -> None:

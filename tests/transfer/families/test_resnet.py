@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from transfer.blueprint import blueprint
+from transfer.blueprint import blueprint, weight_shapes
 from transfer.operations import Add, Shortcut, sources
-from transfer.spec import BlockSpec, NetSpec, weight_shapes
+from transfer.spec import BlockSpec, NetSpec
 
 SPEC = NetSpec(4, 1, ((BlockSpec(3, 4),), (BlockSpec(5, 6), BlockSpec(7, 9))), 2)
 

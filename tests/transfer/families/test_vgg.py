@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from transfer.blueprint import blueprint, tensor_shapes
+from transfer.blueprint import blueprint, tensor_shapes, weight_shapes
 from transfer.operations import Conv, Flatten, MaxPool, sources
-from transfer.spec import vgg16, weight_shapes
+from transfer.spec import vgg16
 
 # The layers of torchvision's vgg16 and vgg16_bn that have weights.
 PLAIN = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
