@@ -178,7 +178,7 @@ def grid(rows: Sequence[Row]) -> str:
 def _cell(row: Row, column: str) -> str:
     value = row.get(column)
     if column == "all" and value is not None and row.get("spread") is not None:
-        return f"{value:.1f} ± {row['spread']:.1f}"
+        return f"{value:.2f} ± {row['spread']:.2f}"
     return _text(column, value)
 
 
@@ -188,7 +188,7 @@ def _text(column: str, value: Any) -> str:
     if column in ("params", "macs", "trainable"):
         return f"{value / 1e6:.3g} M" if value >= 1e4 else f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+        return f"{value:.2f}"
     if isinstance(value, int):
         return f"{value:,}" if value >= 10_000 else str(value)
     return str(value).replace("|", "\\|").replace("\n", " ")

@@ -44,7 +44,7 @@ def test_every_plot_that_the_committed_page_shows_is_there() -> None:
 def test_a_table_stands_beside_the_papers_with_its_conditions() -> None:
     page = render.page({"table4-cpu": document()})
     ours = page[page.index("## Table 4") : page.index("## Table 5")]
-    assert "| default | 0.272 M | 40.5 M | 92.2 | 91.0 | 92.1 ± 0.2 | 91.6 | 17.5 | 3 | T10 |" in ours
+    assert "| default | 0.272 M | 40.5 M | 92.25 | 91.00 | 92.12 ± 0.25 | 91.60 | 17.50 | 3 | T10 |" in ours
     assert "date 2026-01-02, teacher 0123456789ab, processor a | b" in ours
     assert "![Table 4: one new category](results/table4-cpu.svg)" in ours
     assert "| ResNet 2 | 64.12 | 92.30 | 78.21 | 66.90 |" in ours
