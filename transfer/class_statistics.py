@@ -21,6 +21,11 @@ MAX_CLASSES = 10_000
 QUANTILES = 101
 # Part of the mean variance that is added to every variance: a feature that never fires would make the matrix singular.
 RIDGE = 1e-3
+# Where dormant and known logits are equally loud, in spreads of that sign above its median, at most. Held-out images of
+# the cloud's training data are quieter than what a device meets, for the teacher was trained on them: scaled by them
+# alone, 7.8 % of the known digits' test images were flagged where 2 % were meant; so it is 4.2 % (by distance alone
+# 3.5 %). On held-out training images of CIFAR-10 it costs a truck's AUROC a little: 0.980 instead of 0.987.
+EQUAL_ODDS = 1.6
 
 
 class HeadError(ValueError):
@@ -99,7 +104,10 @@ class ClassStatistics:
             raise HeadError(f"{len(features)} held-out features are too few for quantiles")
         signs = self._signs(features)
         median, high = np.median(signs, axis=0), np.quantile(signs, 0.95, axis=0)
-        scale = np.stack([median, np.maximum(high - median, 1e-6)], axis=1).astype(np.float32)
+        # To equal odds (0) the second sign has at least so far to go: see EQUAL_ODDS.
+        least = np.maximum(-median[1:] / EQUAL_ODDS, 1e-6)
+        spread = np.maximum(high - median, np.concatenate([[1e-6], least]))
+        scale = np.stack([median, spread], axis=1).astype(np.float32)
         scaled = replace(self, novelty_scale=scale)
         quantiles = np.quantile(scaled.novelty(features), np.linspace(0, 1, QUANTILES))
         return replace(scaled, novelty_quantiles=quantiles.astype(np.float32))
