@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cloud_teacher import compute
+from cloud_teacher.augmentation import augment
 from cloud_teacher.datasets import Dataset
 from cloud_teacher.progress import Report
-from cloud_teacher.train import AfterEpoch, Rows, Schedule, augment, identity_of, optimise
+from cloud_teacher.train import AfterEpoch, Rows, Schedule, identity_of, optimise
 from cloud_teacher.zoo import Teacher, fast
 from transfer.networks import Network
 from transfer.plan import Plan, shrunk_spec
@@ -103,7 +104,7 @@ def fitnet(
                 loss_of,
                 replace(hints.schedule, epochs=more),
                 stage="train student",
-                checkpoint=cache_dir / f"checkpoint-{identity[:16]}.pt" if cache_dir else None,
+                cache_dir=cache_dir,
                 identity=identity,
                 report=report,
                 after_epoch=_shifted(after_epoch, done),

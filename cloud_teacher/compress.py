@@ -27,7 +27,7 @@ from transfer import bundle, tflite
 from transfer.graph import network_graph
 from transfer.head import ClassStatistics, fit_best
 from transfer.manifest import Manifest, Pair
-from transfer.networks import Network, ResNet, count_parameters, weights_of
+from transfer.networks import Network, count_parameters, weights_of
 from transfer.plan import Plan
 from transfer.preprocess import normalise
 from transfer.questions import to_tensor
@@ -46,7 +46,6 @@ TOLERANCE = 1e-5
 INT8_AGREEMENT = 0.9
 """Least share of calibration images that an int8 model must decide as torch does."""
 PROBES = 32
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -208,7 +207,7 @@ def _check_fit(teacher: Teacher, data: Dataset) -> None:
         raise DatasetError("a student must know at least two categories")
 
 
-def write_model(net: ResNet, input: InputSpec, probes: Images, quantise: Literal["none", "dynamic_int8"]) -> bytes:
+def write_model(net: Network, input: InputSpec, probes: Images, quantise: Literal["none", "dynamic_int8"]) -> bytes:
     """The .tflite model, checked against torch on `probes`. Raises CompressionError or MismatchError."""
     model = tflite.write(network_graph(net.spec, weights_of(net), input.height, input.width), quantise=quantise)
     probes = probes[:: max(1, len(probes) // PROBES)]
@@ -225,14 +224,12 @@ def write_model(net: ResNet, input: InputSpec, probes: Images, quantise: Literal
     return model
 
 
-def measure(model: bytes, net: ResNet, input: InputSpec, data: Dataset, parts: Parts) -> ClassStatistics:
+def measure(model: bytes, net: Network, input: InputSpec, data: Dataset, parts: Parts) -> ClassStatistics:
     """The class statistics of the features that the .tflite model itself gives, as a device will see them; their form
     and the scale of the novelty score from images that were not trained on."""
 
     def features(rows: Rows) -> npt.NDArray[np.float32]:
-        images = data.train_images
-        spans = [rows[at : at + BATCH] for at in range(0, len(rows), BATCH)]
-        return np.concatenate([tflite.run(model, normalise(images[span], input))[1] for span in spans])
+        return tflite.features(model, data.train_images[rows], input)
 
     few = np.concatenate(
         [parts.train[data.train_targets[parts.train] == at][:STATISTICS_PER_CLASS] for at in range(len(data.labels))]

@@ -29,7 +29,7 @@ from cloud_teacher.train import AfterEpoch, Rows, Schedule, identity_of, optimis
 from cloud_teacher.zoo import Teacher, fast
 from transfer.blueprint import parameters
 from transfer.limit import Limit
-from transfer.networks import ResNet, build, weights_of
+from transfer.networks import Network, build, weights_of
 from transfer.pruning import Plan, filter_widths, plan, shrink, shrunk_spec, widths_within, zero_fractions
 from transfer.questions import to_tensor
 from transfer.spec import InputSpec
@@ -122,7 +122,7 @@ def distil(
     report: Report,
     after_epoch: AfterEpoch | None = None,
     input: InputSpec | None = None,
-) -> ResNet:
+) -> Network:
     """The student, with all the teacher's logits, trained on `rows` as the recipe says. Logits that it was not taught
     stay as they were inherited. `input`: what the student takes, where it is not what its teacher takes."""
     torch.manual_seed(recipe.schedule.seed)
@@ -165,7 +165,7 @@ def distil(
         loss_of,
         recipe.schedule,
         stage="train student",
-        checkpoint=cache_dir / f"checkpoint-{identity[:16]}.pt" if cache_dir else None,
+        cache_dir=cache_dir,
         identity=identity,
         report=report,
         after_epoch=after_epoch,
@@ -178,14 +178,14 @@ def apart(mine: Tensor, theirs: Tensor) -> Tensor:
     return (mine - theirs).square().mean() / (theirs.square().mean() + SILENCE)
 
 
-def _untrained(teacher: Teacher, chosen: Plan | GivenShape, recipe: Recipe) -> ResNet:
+def _untrained(teacher: Teacher, chosen: Plan | GivenShape, recipe: Recipe) -> Network:
     if isinstance(chosen, GivenShape):
-        return ResNet(chosen.spec)
+        return Network(chosen.spec)
     spec, weights = shrink(teacher.spec, weights_of(teacher.net), chosen)
-    return build(spec, weights) if recipe.inherit else ResNet(spec)
+    return build(spec, weights) if recipe.inherit else Network(spec)
 
 
-def narrowed(net: ResNet, rows: Sequence[int]) -> ResNet:
+def narrowed(net: Network, rows: Sequence[int]) -> Network:
     """The network with only these rows of its last layer."""
     weights = weights_of(net)
     for name in (f"{net.blueprint.logits}.weight", f"{net.blueprint.logits}.bias"):

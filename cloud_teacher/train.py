@@ -19,12 +19,11 @@ from torch.nn import functional
 
 from cloud_teacher import compute
 from cloud_teacher.augmentation import Augmentation
-from cloud_teacher.augmentation import augment as augment  # where callers have always found it
 from cloud_teacher.datasets import Dataset
 from cloud_teacher.progress import Report, silent
 from cloud_teacher.zoo import fast
 from transfer.durable import write_atomic
-from transfer.networks import ResNet
+from transfer.networks import Network
 from transfer.questions import to_tensor
 from transfer.spec import InputSpec, NetSpec, resnet_cifar
 
@@ -48,7 +47,7 @@ class Schedule:
     seed: int = 0
 
 
-AfterEpoch = Callable[[int, ResNet], None]
+AfterEpoch = Callable[[int, Network], None]
 """Called with the number of epochs done and the network in evaluation mode."""
 
 LossOf = Callable[[Rows, int, np.random.Generator], Tensor]
@@ -56,13 +55,13 @@ LossOf = Callable[[Rows, int, np.random.Generator], Tensor]
 
 
 def optimise(
-    net: ResNet,
+    net: Network,
     rows: int,
     loss_of: LossOf,
     schedule: Schedule,
     *,
     stage: str,
-    checkpoint: Path | None = None,
+    cache_dir: Path | None = None,
     identity: str = "",
     report: Report = silent,
     after_epoch: AfterEpoch | None = None,
@@ -70,7 +69,7 @@ def optimise(
     """Minimise `loss_of` over all `rows` with SGD (Nesterov), in place, on the device of `cloud_teacher.compute`; the
     network comes back on the CPU.
 
-    After every epoch all that is needed to go on is written to `checkpoint`; if one of the same `identity` is there,
+    After every epoch all that is needed to go on is written to `cache_dir`; if one of the same `identity` is there,
     training goes on from it, with the same batches and augmentations as if it had never stopped.
     """
     steps = max(1, rows // schedule.batch_size)  # the rest of an epoch is dropped: a batch of one has no variance
@@ -81,6 +80,7 @@ def optimise(
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / total))
     parts: dict[str, Stateful] = {"net": net, "optimizer": optimizer, "scheduler": scheduler}
+    checkpoint = cache_dir / f"checkpoint-{identity[:16]}.pt" if cache_dir else None
     first = _restore(checkpoint, identity, parts) if checkpoint else 0
     report(stage, first * steps, total)
     for epoch in range(first, schedule.epochs):
@@ -147,7 +147,7 @@ def identity_of(*parts: object) -> str:
 
 
 @torch.no_grad()
-def accuracy(net: ResNet, images: Images, targets: Rows, spec: InputSpec) -> float:
+def accuracy(net: Network, images: Images, targets: Rows, spec: InputSpec) -> float:
     """Share of images whose largest logit is the target's."""
     net.eval()
     right = 0
@@ -167,7 +167,7 @@ def train_teacher(
     threads: int | None = None,
     cache_dir: Path | None = None,
     report: Report = silent,
-) -> tuple[ResNet, float]:
+) -> tuple[Network, float]:
     """A network trained on all of the data set's categories, and its accuracy on the test images.
 
     `augmentation`: of its images, every time they are shown; by default they are shifted and, if they may be, mirrored.
@@ -177,7 +177,7 @@ def train_teacher(
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(schedule.seed)
-    net = fast(ResNet(spec))
+    net = fast(Network(spec))
     targets = torch.from_numpy(dataset.train_targets)
     augmented = augmentation or Augmentation(flip=dataset.flip)
 
@@ -195,7 +195,7 @@ def train_teacher(
         loss_of,
         schedule,
         stage="train teacher",
-        checkpoint=cache_dir / f"checkpoint-{identity[:16]}.pt" if cache_dir else None,
+        cache_dir=cache_dir,
         identity=identity,
         report=report,
     )

@@ -106,7 +106,7 @@ def follow(
             loss_of,
             lesson.schedule,
             stage="train student",
-            checkpoint=cache_dir / f"checkpoint-{identity[:16]}.pt" if cache_dir else None,
+            cache_dir=cache_dir,
             identity=identity,
             report=report,
             after_epoch=after_epoch,

@@ -132,9 +132,6 @@ class Network(nn.Module):
         return made
 
 
-ResNet = Network
-
-
 def _module(operation: Operation) -> nn.Module | None:
     """The torch module of an operation that has weights."""
     if isinstance(operation, Conv):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from transfer.activations import POOL, Activations, encode
 from transfer.losses import pooled
-from transfer.networks import Outputs, ResNet
+from transfer.networks import Network, Outputs
 from transfer.preprocess import normalise
 from transfer.spec import InputSpec
 from transfer.views import view
@@ -121,7 +121,7 @@ class _Answer:
 
 
 def answer(
-    net: ResNet,
+    net: Network,
     input: InputSpec,
     labels: Sequence[str],
     digest: str,

@@ -7,9 +7,15 @@ import numpy.typing as npt
 
 from transfer.graph import Graph
 from transfer.operations import INPUT
+from transfer.preprocess import normalise
+from transfer.spec import InputSpec
 from transfer.tflite_writer import Quantise, Writer
 
-__all__ = ["MismatchError", "Quantise", "check", "run", "write"]
+__all__ = ["MismatchError", "Quantise", "check", "features", "run", "write"]
+
+
+BATCH = 32
+"""Images that `features` runs at once: at 224 x 224 a first layer of 64 maps of 112 x 112 is 100 MB of them."""
 
 
 class MismatchError(ValueError):
@@ -44,6 +50,12 @@ def run(model: bytes, images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.f
     interpreter.invoke()
     logits, feature = (interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details())
     return logits, feature
+
+
+def features(model: bytes, images: npt.NDArray[np.uint8], input: InputSpec) -> npt.NDArray[np.float32]:
+    """[n, D] of images uint8 [n, h, w, 3] as they are, in batches: memory does not grow with their number."""
+    spans = (images[at : at + BATCH] for at in range(0, len(images), BATCH))
+    return np.concatenate([run(model, normalise(span, input))[1] for span in spans])
 
 
 def check(

@@ -113,8 +113,7 @@ def _scaled(inputs: Inputs, model: bytes, statistics: ClassStatistics) -> ClassS
     candidate sees them, or where these are too few on pseudo-features, whose tails are a little too light."""
     held = inputs.model.holdout()
     if held is not None and len(held[0]) >= FEWEST_TO_SCALE:
-        images = preprocess.normalise(held[0], inputs.model.manifest.input)
-        return statistics.with_quantiles(tflite.run(model, images)[1])
+        return statistics.with_quantiles(tflite.features(model, held[0], inputs.model.manifest.input))
     drawn = [statistics.sample(known, PSEUDO_FEATURES, seed=known) for known in range(len(statistics.labels))]
     return statistics.with_quantiles(np.concatenate(drawn))
 

@@ -28,7 +28,7 @@ from agent.trainer.inputs import UNLABELLED, Inputs
 from agent.trainer.teacher import Taught
 from transfer import losses, preprocess
 from transfer.head import ClassStatistics
-from transfer.networks import ResNet, build, weights_of
+from transfer.networks import Network, build, weights_of
 from transfer.views import view
 
 LAMBDA_1, LAMBDA_2, LAMBDA_3 = 0.2, 0.3, 1.0
@@ -93,12 +93,12 @@ def learn(
     report("write", 1, 1)
 
 
-def _grown(inputs: Inputs, taught: Taught | None) -> ResNet:
+def _grown(inputs: Inputs, taught: Taught | None) -> Network:
     """The model with a row for each new category."""
     return build(candidate.grown(inputs), rows.begun(inputs, taught))
 
 
-def _moving(net: ResNet, *, whole: bool) -> list[list[torch.nn.Parameter]]:
+def _moving(net: Network, *, whole: bool) -> list[list[torch.nn.Parameter]]:
     """[convolutions, classifier] that train; everything else is frozen."""
     for parameter in net.parameters():
         parameter.requires_grad_(False)
@@ -126,7 +126,7 @@ def _tensor(images: npt.NDArray[np.uint8], inputs: Inputs) -> Tensor:
     return torch.from_numpy(preprocess.normalise(images, inputs.model.manifest.input)).permute(0, 3, 1, 2).contiguous()
 
 
-def _features(net: ResNet, inputs: Inputs, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _features(net: Network, inputs: Inputs, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     with torch.no_grad():
         parts = [
             net(_tensor(images[at : at + SERVE_BATCH], inputs)).feature for at in range(0, len(images), SERVE_BATCH)
@@ -137,8 +137,8 @@ def _features(net: ResNet, inputs: Inputs, images: npt.NDArray[np.uint8]) -> npt
 
 def _train(
     inputs: Inputs,
-    net: ResNet,
-    former: ResNet,
+    net: Network,
+    former: Network,
     task: Task,
     taught: Taught | None,
     statistics: ClassStatistics,
@@ -190,7 +190,7 @@ class _Anchors:
     energy: float
 
 
-def _anchors(former: ResNet, inputs: Inputs, task: Task) -> _Anchors:
+def _anchors(former: Network, inputs: Inputs, task: Task) -> _Anchors:
     with torch.no_grad():
         parts = [
             former(_tensor(task.images[at : at + SERVE_BATCH], inputs))
@@ -252,7 +252,7 @@ def _loss(
 class _Whole:
     """The network from its images on. Autograd starts by itself at the first weight that moves."""
 
-    def __init__(self, net: ResNet, inputs: Inputs, task: Task) -> None:
+    def __init__(self, net: Network, inputs: Inputs, task: Task) -> None:
         self._net, self._inputs, self._task = net, inputs, task
 
     def forward(self, batch: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -264,7 +264,7 @@ class _Prefix:
     """The network from its last convolution on, over what that convolution and the sum behind it take (its input and
     the shortcut), computed once and kept as int8."""
 
-    def __init__(self, net: ResNet, inputs: Inputs, task: Task, report: Report) -> None:
+    def __init__(self, net: Network, inputs: Inputs, task: Task, report: Report) -> None:
         self._net = net
         self._position, needed = net.prefix(net.last_convolutions()[-1])
         parts: dict[str, list[Tensor]] = {name: [] for name in needed}

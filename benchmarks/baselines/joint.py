@@ -109,7 +109,7 @@ class JointT9:
             loss_of,
             schedule,
             stage="train joint",
-            checkpoint=cache / f"checkpoint-{name[:16]}.pt",
+            cache_dir=cache,
             identity=name,
             report=self._setting.report,
         )

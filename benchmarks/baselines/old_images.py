@@ -17,7 +17,6 @@ from transfer.bundle import Bundle
 from transfer.class_statistics import ClassStatistics, HeadError
 from transfer.durable import write_atomic
 from transfer.head import fit, from_arrays
-from transfer.preprocess import normalise
 
 Images = npt.NDArray[np.uint8]
 Targets = npt.NDArray[np.int64]
@@ -37,9 +36,7 @@ def trained_on(setting: Setting, known: Sequence[str], each: int, salt: str) -> 
 
 def features(bundle: Bundle, images: Images) -> npt.NDArray[np.float32]:
     """[n, D], as the device's interpreter computes them."""
-    model, input = bundle.read("model.tflite"), bundle.manifest.input
-    spans = (images[at : at + BATCH] for at in range(0, len(images), BATCH))
-    return np.concatenate([tflite.run(model, normalise(span, input))[1] for span in spans])
+    return tflite.features(bundle.read("model.tflite"), images, bundle.manifest.input)
 
 
 def plain_statistics(setting: Setting, bundle: Bundle) -> ClassStatistics:

@@ -62,7 +62,7 @@ def taught(
         loss_of,
         recipe.schedule,
         stage="train student",
-        checkpoint=cache_dir / f"checkpoint-{identity[:16]}.pt",
+        cache_dir=cache_dir,
         identity=identity,
         report=report,
         after_epoch=after_epoch,

@@ -35,7 +35,7 @@ def test_a_training_comes_to_its_end_in_pieces_each_of_whole_epochs(tmp_path: Pa
                 loss_of,
                 Schedule(5, 2),
                 stage="train",
-                checkpoint=tmp_path / "c.pt",
+                cache_dir=tmp_path,
                 report=Allowance(9, silent, lambda: now_s[0]),
                 after_epoch=lambda epochs, _: done.append(epochs),
             )

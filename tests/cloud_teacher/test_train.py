@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from cloud_teacher.augmentation import augment
 from cloud_teacher.datasets import Dataset
-from cloud_teacher.train import Schedule, augment, default_plan, one_cycle, optimise, train_teacher
-from transfer.networks import ResNet, weights_of
+from cloud_teacher.train import Schedule, default_plan, one_cycle, optimise, train_teacher
+from transfer.networks import Network, weights_of
 from transfer.spec import resnet_cifar
 
 SPEC = resnet_cifar(8, 4, widths=(4, 6, 8))
@@ -57,8 +58,9 @@ def test_training_resumes_after_the_last_finished_epoch_as_if_nothing_had_happen
 
 def test_a_checkpoint_of_another_training_is_not_taken_up(dataset: Dataset, tmp_path: Path) -> None:
     train_teacher(dataset, SPEC, replace(SCHEDULE, epochs=1), cache_dir=tmp_path)
-    (checkpoint,) = tmp_path.iterdir()
-    net = ResNet(SPEC)
+    (made,) = tmp_path.iterdir()
+    checkpoint = made.rename(tmp_path / "checkpoint-something else.pt")  # where the other training looks for its own
+    net = Network(SPEC)
     starts: list[int] = []
 
     def train(identity: str) -> None:
@@ -68,7 +70,7 @@ def test_a_checkpoint_of_another_training_is_not_taken_up(dataset: Dataset, tmp_
             lambda rows, epoch, random: net(torch.zeros(len(rows), 3, 16, 16)).logits.square().mean(),
             replace(SCHEDULE, epochs=1),
             stage="s",
-            checkpoint=checkpoint,
+            cache_dir=tmp_path,
             identity=identity,
             report=lambda stage, done, total, detail="": starts.append(done),
         )
@@ -85,7 +87,7 @@ def test_a_checkpoint_of_another_training_is_not_taken_up(dataset: Dataset, tmp_
 
 
 def test_a_loss_that_is_no_number_ends_the_training() -> None:
-    net = ResNet(SPEC)
+    net = Network(SPEC)
 
     def broken(rows: object, epoch: int, random: np.random.Generator) -> Tensor:
         return net(torch.zeros(2, 3, 16, 16)).logits.sum() * float("nan")

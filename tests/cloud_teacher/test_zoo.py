@@ -11,7 +11,7 @@ from cloud_teacher.cifar import read_batch
 from cloud_teacher.datasets import Dataset
 from cloud_teacher.zoo import Teacher, TeacherError, load_teacher, save_teacher
 from transfer import bundle, signing
-from transfer.networks import ResNet, weights_of
+from transfer.networks import Network, weights_of
 from transfer.questions import Question
 from transfer.spec import NetSpec, resnet_cifar, resnet_imagenet, vgg16
 from transfer.wire import BlockWanted
@@ -36,7 +36,7 @@ def test_the_digest_does_not_depend_on_who_signs(teacher: Teacher, tmp_path: Pat
 
 def published(path: Path, classes: int = 10) -> Path:
     torch.manual_seed(0)
-    state = {f"module.{name}": value for name, value in ResNet(resnet_cifar(8, classes)).state_dict().items()}
+    state = {f"module.{name}": value for name, value in Network(resnet_cifar(8, classes)).state_dict().items()}
     torch.save({"state_dict": state}, path)
     return path
 
@@ -60,7 +60,7 @@ def test_names_and_size_are_given_to_published_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", [NARROW_RESNET18, NARROW_VGG16], ids=["resnet18", "vgg16"])
 def test_torchvisions_weights_take_photographs(tmp_path: Path, spec: NetSpec) -> None:
     torch.manual_seed(0)
-    torch.save(ResNet(spec).state_dict(), tmp_path / "weights.pth")
+    torch.save(Network(spec).state_dict(), tmp_path / "weights.pth")
     with pytest.raises(TeacherError, match="give --labels"):
         load_teacher(tmp_path / "weights.pth")
     names = tuple("abcde")

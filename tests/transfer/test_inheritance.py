@@ -85,7 +85,7 @@ def test_silent_channels_of_a_stream_can_go(family: str) -> None:
     last = f"layer{len(spec.groups)}"
     writers = [f"{last}.{at}.bn2" for at in range(len(spec.groups[-1]))]
     writers += [f"{last}.0.downsample.1"] if family == "imagenet" else []
-    silent = (0, spec.feature_width - 1)  # of a CIFAR ResNet those that no shortcut feeds
+    silent = (0, spec.feature_width - 1)  # of a CIFAR Network those that no shortcut feeds
     for writer in writers:
         weights[f"{writer}.weight"][list(silent)] = 0
         weights[f"{writer}.bias"][list(silent)] = 0

@@ -11,7 +11,7 @@ from tiny_networks import SMALL, noise, random_weights
 from transfer import pruning
 from transfer.blueprint import macs, parameters, weight_shapes
 from transfer.limit import Limit
-from transfer.networks import ResNet, build, weights_of
+from transfer.networks import Network, build, weights_of
 from transfer.pruning import (
     filter_widths,
     plan,
@@ -33,10 +33,10 @@ SPEC = NetSpec(
 IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-def network(spec: NetSpec, seed: int = 0) -> ResNet:
+def network(spec: NetSpec, seed: int = 0) -> Network:
     """With batch norms that are not all alike, as after training."""
     torch.manual_seed(seed)
-    net = ResNet(spec).train()
+    net = Network(spec).train()
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(module.weight, 1, 0.2)

@@ -6,7 +6,7 @@ import torch
 
 from transfer.activations import encode
 from transfer.losses import pooled
-from transfer.networks import ResNet
+from transfer.networks import Network
 from transfer.questions import BATCH_IMAGES, Question, QuestionError, answer, ask, check, to_tensor
 from transfer.spec import InputSpec, resnet_cifar
 from transfer.views import view
@@ -18,16 +18,16 @@ SPEC = InputSpec(16, 16, (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
 
 
 @pytest.fixture(scope="module")
-def net() -> ResNet:
+def net() -> Network:
     torch.manual_seed(0)
-    return ResNet(resnet_cifar(14, 3)).eval()
+    return Network(resnet_cifar(14, 3)).eval()
 
 
 def pictures(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, 16, 16, 3), np.uint8)
 
 
-def test_answers_are_what_the_network_says_of_each_view(net: ResNet) -> None:
+def test_answers_are_what_the_network_says_of_each_view(net: Network) -> None:
     images, names, channels = pictures(3), ("a", "b", "c"), (7, 0, 30)
     question = Question(images, names, (0, 2), True, (BlockWanted(1, 1, channels),), 2)
     answer = ask(net, net.spec.widths, ("x", "y", "z"), "d", SPEC, [question])[0]
@@ -40,7 +40,7 @@ def test_answers_are_what_the_network_says_of_each_view(net: ResNet) -> None:
     assert answer.residuals[1][1, 1] == pytest.approx(np.square(others).sum(), rel=1e-3)
 
 
-def test_questions_together_are_answered_as_if_alone(net: ResNet) -> None:
+def test_questions_together_are_answered_as_if_alone(net: Network) -> None:
     questions = [
         Question(pictures(3), ("a", "b", "c"), (0, 1), False, (BlockWanted(0, 0, (1, 2)),)),
         Question(pictures(BATCH_IMAGES, 1), ["n"] * BATCH_IMAGES),
@@ -68,12 +68,12 @@ def test_questions_together_are_answered_as_if_alone(net: ResNet) -> None:
         (BlockWanted(0, 0, (1,)), BlockWanted(0, 1, (1,))),
     ],
 )
-def test_a_question_about_what_is_not_there_is_refused(net: ResNet, blocks: tuple[BlockWanted, ...]) -> None:
+def test_a_question_about_what_is_not_there_is_refused(net: Network, blocks: tuple[BlockWanted, ...]) -> None:
     with pytest.raises(QuestionError):
         check(net.spec.widths, Question(pictures(1), ("a",), blocks=blocks))
 
 
-def test_at_home_the_answer_is_the_bytes_a_worker_would_send(net: ResNet) -> None:
+def test_at_home_the_answer_is_the_bytes_a_worker_would_send(net: Network) -> None:
     images, blocks = pictures(2), (BlockWanted(1, 0, (0, 5)),)
     data = answer(
         net, SPEC, ("x", "y", "z"), "d", images=images, sample_ids=("a", "b"), views=(0, 3), flip=True, blocks=blocks

@@ -10,8 +10,9 @@ from tiny_networks import SMALL, SPECS, Weights, noise, random_weights
 from transfer.graph import network_graph
 from transfer.head import append_row
 from transfer.networks import build
-from transfer.spec import NetSpec, resnet_cifar, resnet_imagenet, vgg16, wide_resnet
-from transfer.tflite import MismatchError, check, run, write
+from transfer.preprocess import normalise
+from transfer.spec import InputSpec, NetSpec, resnet_cifar, resnet_imagenet, vgg16, wide_resnet
+from transfer.tflite import BATCH, MismatchError, check, features, run, write
 
 torch.set_num_threads(2)
 
@@ -148,3 +149,12 @@ def test_a_wrong_model_is_noticed() -> None:
         check(write(network_graph(spec, weights, 32, 32)), images, logits[:, :9], feature, 1e-5)
     with pytest.raises(MismatchError, match="off by nan"):
         check(write(network_graph(spec, weights, 32, 32)), images, logits * np.nan, feature, 1e-5)
+
+
+def test_features_come_in_batches_and_in_order() -> None:
+    spec, takes = resnet_cifar(8, 3, widths=(4, 6, 8)), InputSpec(16, 16, (0.5,) * 3, (0.25,) * 3)
+    model = write(network_graph(spec, random_weights(spec, 0), 16, 16))
+    images = np.random.default_rng(0).integers(0, 256, (2 * BATCH + 3, 16, 16, 3), dtype=np.uint8)
+    found = features(model, images, takes)
+    assert found.shape == (len(images), 8)
+    np.testing.assert_allclose(found, run(model, normalise(images, takes))[1], rtol=1e-5, atol=1e-5)
