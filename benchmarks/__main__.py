@@ -11,6 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from benchmarks.device import command
+from benchmarks.device.command import BENCHMARKS
+
 TABLES = {
     "table1": "compression: accuracy against parameters and multiply-accumulates",
     "table2": "compression beside published figures, and as int8",
@@ -23,14 +26,16 @@ TABLES = {
     "novelty": "how well a category that was left out is noticed",
     "choices": "the baselines' hyper-parameters, chosen on training images",
 }
-COMMANDS = {"render": "docs/results.md from benchmarks/results/*.json"}
+COMMANDS = {"render": "docs/results.md and docs/resource-limits.md from benchmarks/results"}
 STOPPED = 75
 """Exit status where there is more to do: start the same command again."""
 
 EPILOG = """
 TABLE is one of
 {tables}
-or a command of its own:
+or, with options of their own (--help), one of what a device spends
+{device}
+or a command:
 {commands}
 
 --quick takes about a minute and proves only that everything works; its figures mean nothing. In earnest a table takes
@@ -44,12 +49,15 @@ examples:
   python -m benchmarks table4 --quick
   python -m benchmarks table4 --data-dir DIR/cifar-10-batches-py --teacher resnet56-4bfd9763.th --only default,joint
   python -m benchmarks table4 --data-dir ... --teacher ... --new each
+  python -m benchmarks footprint
   python -m benchmarks render
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     asked = list(sys.argv[1:] if argv is None else argv)
+    if asked and asked[0] in BENCHMARKS:
+        return command.main(asked[0], asked[1:])
     if asked and asked[0] in COMMANDS:
         return int(import_module(f"benchmarks.{asked[0]}").main(asked[1:]))
     arguments = _parser().parse_args(asked)
@@ -119,11 +127,14 @@ def _check_only(only: Sequence[str], methods: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listed = {n: "\n".join(f"  {k:<10}{v}" for k, v in d.items()) for n, d in (("t", TABLES), ("c", COMMANDS))}
+    listed = {
+        n: "\n".join(f"  {k:<10}{v}" for k, v in d.items())
+        for n, d in (("t", TABLES), ("c", COMMANDS), ("d", BENCHMARKS))
+    }
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure one of the paper's tables, or one of ours, on this machine.",
-        epilog=EPILOG.format(tables=listed["t"], commands=listed["c"]),
+        epilog=EPILOG.format(tables=listed["t"], commands=listed["c"], device=listed["d"]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("table", choices=tuple(TABLES), metavar="TABLE")

@@ -1,4 +1,5 @@
-"""docs/results.md from benchmarks/results/*.json: every table beside the paper's own figures.
+"""docs/results.md from benchmarks/results/*.json: every table beside the paper's own figures; and with it
+docs/resource-limits.md (`benchmarks.device.page`).
 
 `python -m benchmarks render`. The page follows from the JSON files alone, so that it can be checked to be theirs; what
 was not measured is said to be missing. Plots (docs/results/*.svg) need matplotlib: the extra `bench`.
@@ -14,6 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.device import page as device
+from benchmarks.markdown import as_markdown
+from benchmarks.markdown import table as table_of
 from benchmarks.paper import PAPER, PaperTable, Value
 from benchmarks.plots import PLOTS
 
@@ -21,7 +25,7 @@ Row = Mapping[str, Any]
 Document = Mapping[str, Any]
 
 HERE = Path(__file__).parent
-RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "results.md"
+RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
 PLOT_FOLDER = "results"
 SCALES = {"cpu": "on a small machine", "paper": "with the paper's networks, on a GPU"}
 EXPECTED = {
@@ -74,14 +78,18 @@ class RenderError(ValueError):
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks render", description="Write docs/results.md.")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="the JSON files (default: ours)")
-    parser.add_argument("--out", type=Path, default=PAGE, metavar="FILE", help="default: docs/results.md")
+    parser.add_argument("--out", type=Path, default=DOCS, metavar="DIR", help="for the pages (default: docs)")
     arguments = parser.parse_args(argv)
-    documents = read(arguments.results)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(page(documents), encoding="utf-8")
-    print(f"written: {arguments.out.name}, from {len(documents)} files of results")
+    documents, spent = read(arguments.results), device.read(arguments.results / "device")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name, text, count in (
+        ("results.md", page(documents), len(documents)),
+        ("resource-limits.md", device.page(spent), len(spent)),
+    ):
+        (arguments.out / name).write_text(text, encoding="utf-8")
+        print(f"written: {name}, from {count} files of results")
     try:
-        made = _plot(documents, arguments.out.parent / PLOT_FOLDER)
+        made = _plot(documents, arguments.out / PLOT_FOLDER)
     except ModuleNotFoundError as error:
         print(f"no plots: {error}; install the extra `bench`", file=sys.stderr)
         return 1
@@ -148,28 +156,14 @@ def _about(table: str) -> str:
     takes torch."""
     path = HERE / f"{table}.py"
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) if path.is_file() else None
-    return _as_markdown(text or "")
-
-
-def _as_markdown(text: str) -> str:
-    """Lines of the form "name  what it is" become a list."""
-    lines: list[str] = []
-    for line in text.splitlines():
-        name, gap, rest = line.partition("  ")
-        if gap and name and " " not in name and rest.strip():
-            lines.append(f"- `{name}`: {rest.strip()}")
-        elif line.startswith("  ") and lines and lines[-1].startswith(("- ", "  ")):
-            lines.append(f"  {line.strip()}")
-        else:
-            lines.append(line)
-    return "\n".join(lines)
+    return as_markdown(text or "")
 
 
 def grid(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table: every column of which any row knows something."""
     columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in LEFT_OUT]
     columns = [name for name in columns if any(row.get(name) is not None for row in rows)]
-    return _table(
+    return table_of(
         [NAMES.get(name, name.replace("_", " ")) for name in columns],
         [[_cell(row, n) for n in columns] for row in rows],
     )
@@ -194,12 +188,6 @@ def _text(column: str, value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    head = f"| {' | '.join(heads)} |"
-    rule = "|" + "|".join("---" for _ in heads) + "|"
-    return "\n".join([head, rule, *(f"| {' | '.join(line)} |" for line in lines)])
-
-
 def conditions(document: Document) -> str:
     """Under which the table was measured, in a line."""
     known = document.get("conditions") or {}
@@ -219,7 +207,7 @@ def conditions(document: Document) -> str:
 
 def _of_the_paper(table: PaperTable) -> str:
     lines = [[_value(value) for value in row] for row in table.rows]
-    parts = [f"### The paper: {table.caption}", "", _table(table.columns, lines), ""]
+    parts = [f"### The paper: {table.caption}", "", table_of(table.columns, lines), ""]
     return "\n".join([*parts, *([table.note, ""] if table.note else [])])
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.cells import Cell, Done, Measured
+from benchmarks.machine import processor
 from benchmarks.setting import Setting
 from transfer.durable import write_atomic
 
@@ -107,16 +108,6 @@ def conditions(setting: Setting) -> dict[str, Any]:
         "torch": torch.__version__,
         "plan": repr(setting.plan),
     }
-
-
-def processor() -> str:
-    """Its name as the kernel gives it, else the architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
-    return names[0] if names and names[0] else platform.machine()
 
 
 def shown(table: Table, found: Sequence[Row], *, colour: bool) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from benchmarks import render
+from benchmarks.device import page as device
 
+PAGE = render.DOCS / "results.md"
 ROW = {
     "method": "default",
     "params": 272474,
@@ -30,15 +32,12 @@ def document(table: str = "table4", scale: str = "cpu", **changes: Any) -> dict[
 
 def test_the_page_in_the_documents_is_the_rendering_of_the_committed_results() -> None:
     """Change a result, or this page's making, and `python -m benchmarks render` must be run."""
-    documents = render.read(render.RESULTS)
-    assert render.PAGE.read_text(encoding="utf-8") == render.page(documents)
+    assert PAGE.read_text(encoding="utf-8") == render.page(render.read(render.RESULTS))
 
 
 def test_every_plot_that_the_committed_page_shows_is_there() -> None:
-    shown = [
-        line.split("(")[1].rstrip(")") for line in render.PAGE.read_text("utf-8").splitlines() if line.startswith("![")
-    ]
-    assert [name for name in shown if not (render.PAGE.parent / name).is_file()] == []
+    shown = [line.split("(")[1].rstrip(")") for line in PAGE.read_text("utf-8").splitlines() if line.startswith("![")]
+    assert [name for name in shown if not (render.DOCS / name).is_file()] == []
 
 
 def test_a_table_stands_beside_the_papers_with_its_conditions() -> None:
@@ -65,13 +64,6 @@ def test_columns_of_which_nothing_is_known_are_left_out_and_errors_are_shown() -
     assert "no \\| such module" in grid
 
 
-def test_docstrings_become_lists() -> None:
-    text = "About.\n\nfirst   what it is\nsecond  and so\n        on\nA sentence.  With two spaces."
-    assert render._as_markdown(text) == (
-        "About.\n\n- `first`: what it is\n- `second`: and so\n  on\nA sentence.  With two spaces."
-    )
-
-
 @pytest.mark.parametrize("content", ["{", "[]", '{"table": "table1"}'])
 def test_a_file_that_is_no_result_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "odd.json").write_text(content)
@@ -83,8 +75,9 @@ def test_the_command_writes_page_and_plots(tmp_path: Path, capsys: pytest.Captur
     pytest.importorskip("matplotlib", reason="the extra `bench` is not installed")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "table4-cpu.json").write_text(json.dumps(document()))
-    assert render.main(["--results", str(tmp_path / "in"), "--out", str(tmp_path / "docs" / "results.md")]) == 0
+    assert render.main(["--results", str(tmp_path / "in"), "--out", str(tmp_path / "docs")]) == 0
     page = (tmp_path / "docs" / "results.md").read_text("utf-8")
     assert page == render.page(render.read(tmp_path / "in"))
+    assert (tmp_path / "docs" / "resource-limits.md").read_text("utf-8") == device.page({})
     assert (tmp_path / "docs" / "results" / "table4-cpu.svg").read_bytes().startswith(b"<?xml")
     assert "table4-cpu.svg" in capsys.readouterr().out

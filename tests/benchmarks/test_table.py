@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cells import Cell, Done, Measured
+from benchmarks.machine import processor
 from benchmarks.setting import Setting
-from benchmarks.table import BOLD, COLUMNS, Table, document, failed, mean, processor, rows, save, shown, spread
+from benchmarks.table import BOLD, COLUMNS, Table, document, failed, mean, rows, save, shown, spread
 from cloud_teacher.zoo import Teacher
 from tests.benchmarks import toy
 

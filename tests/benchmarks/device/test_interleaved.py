@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+from benchmarks.device.interleaved import interleaved, median_ms, ratio
+
+
+def test_every_peer_runs_once_a_round_and_each_round_begins_with_another() -> None:
+    calls: list[str] = []
+    peers = {name: lambda name=name: calls.append(name) for name in "abc"}
+    taken = interleaved(peers, 4, warm_ups=1)
+    assert calls == [*"abc", *"abc", *"bca", *"cab", *"abc"]
+    assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 4, "b": 4, "c": 4}
+
+
+def test_what_is_counted_is_the_call_alone() -> None:
+    ticks = count(0.0, 0.5)
+    taken = interleaved({"a": lambda: next(ticks), "b": lambda: None}, 2, warm_ups=0, clock=lambda: next(ticks))
+    assert taken == {"a": [1.0, 1.0], "b": [0.5, 0.5]}
+
+
+def test_the_ratio_is_that_of_the_rounds_so_a_slow_minute_does_not_count() -> None:
+    assert ratio([1.0, 10.0, 1.0], [2.0, 20.0, 2.0]) == 0.5
+    with pytest.raises(ValueError):
+        ratio([1.0], [1.0, 2.0])
+
+
+def test_medians_are_in_milliseconds() -> None:
+    assert median_ms([0.001, 0.002, 1.0]) == 2.0
