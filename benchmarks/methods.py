@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agent.job import Tier
 from benchmarks import rounds
 from benchmarks.baselines import fitnet, independent, joint, lwf, paper, rilod
-from benchmarks.baselines.choice import Choice, Row, chosen, grid
+from benchmarks.baselines.choice import Choice, chosen, grid
 from benchmarks.baselines.gradient import GradientLearner, MakeLoss, Moving
 from benchmarks.baselines.latent_replay import LatentReplay
 from benchmarks.baselines.ncm import NearestMean
@@ -61,12 +61,12 @@ def _steps(name: str, loss: MakeLoss, *, distils: bool, moving: Moving = "all", 
     return Method(name, begin, note, tried=grid(distils=distils))
 
 
-def _paper(name: str, row: Row, note: str) -> Method:
+def _paper() -> Method:
     def begin(setting: Setting, student: Student, seed: int, choice: Choice) -> Learner:
         loss = paper.loss(student.bundle.manifest.pairs)
         return GradientLearner(of_student(student), student.teacher, seed, choice, loss, moving="last")
 
-    return Method(name, begin, note, tried=grid(distils=True, rows=(row,)))
+    return Method("paper", begin, "J1 + Jb + J3 alone", tried=grid(distils=True))
 
 
 def _rilod_teacher(setting: Setting, student: Student, seed: int, choice: Choice) -> Learner:
@@ -88,8 +88,7 @@ _ALL = (
     _round("sparse", "sparse"),
     _round("transfer", "transfer"),
     _steps("independent", independent.loss, distils=False, note="no knowledge transfer"),
-    _paper("paper", "mean feature", "J1 + Jb + J3 alone, new row at the mean feature"),
-    _paper("paper-chance-row", "chance", "J1 + Jb + J3 alone, new row by chance"),
+    _paper(),
     _steps("fitnet-hints", fitnet.loss(logits=False), distils=False),
     _steps("fitnet-hints-logits", fitnet.loss(logits=True), distils=True),
     _steps("rilod", rilod.loss, distils=True),

@@ -45,7 +45,7 @@ class Plan:
 
 CPU = Plan(
     student=Schedule(epochs=40, batch_size=128, learning_rate=0.1),
-    compressed=Schedule(epochs=100, batch_size=128, learning_rate=0.1),
+    compressed=Schedule(epochs=60, batch_size=128, learning_rate=0.1),
     depth=3,
     views=8,
     teacher=Schedule(epochs=30, batch_size=128, learning_rate=0.1),

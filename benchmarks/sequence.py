@@ -22,7 +22,7 @@ from benchmarks.students import Knowing, key, recipe, student
 from benchmarks.table import Table
 from cloud_teacher.progress import Report
 
-LEFT_OUT = ("paper-chance-row", "fitnet-hints", "rilod-teacher")
+LEFT_OUT = ("fitnet-hints", "rilod-teacher")
 """Of the methods in table 4: what collapses there with the first category needs no second one; the uncompressed network
 is no device's."""
 NOT_QUICK = ("sparse", "transfer")

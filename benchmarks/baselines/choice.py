@@ -28,15 +28,15 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 NOBODYS = Choice(rate=0.0)
-RATES = (1e-3, 1e-4, 1e-2)
+RATES = (1e-3, 1e-4, 1e-2, 1e-5)
 WEIGHTS = (1.0, 10.0)
-ROWS: tuple[Row, ...] = ("mean feature",)
+ROWS: tuple[Row, ...] = ("chance", "mean feature")
 
 
-def grid(*, distils: bool, rows: Sequence[Row] = ROWS) -> list[Choice]:
+def grid(*, distils: bool) -> list[Choice]:
     """What is tried for a method."""
     weights = WEIGHTS if distils else (1.0,)
-    return [Choice(rate, weight, row) for row, rate, weight in itertools.product(rows, RATES, weights)]
+    return [Choice(rate, weight, row) for row, rate, weight in itertools.product(ROWS, RATES, weights)]
 
 
 def chosen(setting: Setting, name: str, knowing: Knowing, among: Sequence[Choice]) -> Choice:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import cells, choices, table
-from benchmarks.baselines.choice import RATES, Choice, chosen
+from benchmarks.baselines.choice import RATES, ROWS, Choice, chosen
 from benchmarks.setting import Setting
 from cloud_teacher.compress import divide
 
@@ -31,11 +31,11 @@ def test_what_is_judged_on_was_neither_trained_on_nor_is_a_test_image(make_setti
 def test_every_combination_is_a_row_that_the_tables_then_read(make_setting: MakeSetting) -> None:
     setting = make_setting("choices", quick=False)
     known = [cell for cell in choices.cells(setting) if cell.columns["baseline"] == "independent"]
-    assert len({cell.method for cell in known}) == len(known) == 2 * len(RATES)
+    assert len({cell.method for cell in known}) == len(known) == 2 * len(RATES) * len(ROWS)
     tried = [cell for cell in known if cell.columns["teacher"] == "T10"]
     done, _ = cells.measure(setting, tried, lambda line: None)
     rows = table.rows(choices.TABLE, done)
-    assert [one.error for one in done] == [""] * len(RATES)
+    assert [one.error for one in done] == [""] * len(RATES) * len(ROWS)
     table.save(setting, rows)
     best = max(rows, key=lambda row: row["harmonic"])
     assert chosen(setting, "independent", "T10", ()) == Choice(best["rate"], 1.0, "mean feature")
