@@ -37,7 +37,7 @@ class RoundError(RuntimeError):
     """The round ended without a candidate; the message is the trainer's."""
 
 
-_MATHEMATICS = ("class_statistics", "head", "losses", "regression", "unseen_rows", "views")
+_MATHEMATICS = ("activations", "class_statistics", "four_bits", "head", "losses", "regression", "unseen_rows", "views")
 """Files of `transfer` that decide what a round comes to."""
 
 
@@ -76,7 +76,7 @@ class DeviceRounds:
 
     def learn(self, category: str, images: Images) -> None:
         folders = JobFolders(Path(self._folder.name) / f"{len(self.labels)}")
-        samples = _samples(self._bundle, images)
+        samples = samples_of(self._bundle, images)
         job = make_job(category, tuple(s.sample_id for s in samples), self._tier, self._seed, self._setting.threads)
         folders.make(job, samples, self._bundle.directory)
         folder = folders.path(job.job_id)
@@ -135,7 +135,7 @@ def make_job(category: str, sample_ids: tuple[str, ...], tier: Tier, seed: int, 
     )
 
 
-def _samples(model: Bundle, images: Images) -> list[Sample]:
+def samples_of(model: Bundle, images: Images) -> list[Sample]:
     """As the device's store would hand them out: with the features of the model that it serves."""
     classifier = Classifier(model, 0)
     verdicts = [v for at in range(0, len(images), BATCH) for v in classifier.classify(images[at : at + BATCH])]

@@ -27,7 +27,8 @@ MAX_REQUEST_BYTES = 64 * 2**20
 MAX_SIDE = 1024
 MAX_PICTURES = 4096
 """Images times views of one request."""
-MAX_ANSWER_BYTES = 256 * 2**20
+MAX_VALUES = 256 * 2**20
+"""Logits and values of maps in one answer."""
 CACHE_BYTES = 256 * 2**20
 
 Request = wire.ActivationRequest | wire.BundleRequest
@@ -149,8 +150,8 @@ class TeacherWorker:
         if pictures > MAX_PICTURES:
             raise Refused("too_many", f"{pictures} pictures (images times views); at most {MAX_PICTURES}: split it")
         values = len(self.teacher.labels) + sum(len(block.channels) for block in request.blocks) * request.pool**2
-        if pictures * values > MAX_ANSWER_BYTES:
-            raise Refused("too_large", f"the answer would exceed {MAX_ANSWER_BYTES} bytes: ask for fewer images")
+        if pictures * values > MAX_VALUES:
+            raise Refused("too_large", f"the answer would hold more than {MAX_VALUES} values: ask for fewer images")
         empty = np.zeros((0, self.teacher.input.height, self.teacher.input.width, 3), np.uint8)
         question = Question(empty, request.sample_ids, request.views, request.flip, request.blocks, request.pool)
         try:

@@ -8,6 +8,7 @@ versions, no torch.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +29,18 @@ def view(
     height, width = image.shape[:2]
     most = height // 8 if pad is None else pad
     vertical, horizontal, mirrored = _draws(sample_id, index)
-    top, left = vertical % (2 * most + 1), horizontal % (2 * most + 1)
-    # symmetric repeats the edge pixel; unlike `reflect` it also works where the border is as wide as the image.
-    padded = np.pad(image, ((most, most), (most, most), (0, 0)), mode="symmetric")
-    crop = padded[top : top + height, left : left + width]
-    return np.ascontiguousarray(crop[:, ::-1] if flip and mirrored % 2 else crop)
+    down, right = vertical % (2 * most + 1) - most, horizontal % (2 * most + 1) - most
+    columns = _places(width, right)[:: -1 if flip and mirrored % 2 else 1]
+    # Both `take`s together are many times faster than one index of two dimensions, or than padding and cutting.
+    return image.take(_places(height, down), axis=0).take(columns, axis=1)
+
+
+@lru_cache(maxsize=512)
+def _places(size: int, shift: int) -> npt.NDArray[np.intp]:
+    """From where in [0, size) an axis moved by `shift` takes its places; beyond its ends it runs back, the edge twice:
+    so it goes on however far it is moved."""
+    there = np.arange(shift, shift + size) % (2 * size)
+    return np.minimum(there, 2 * size - 1 - there)
 
 
 def _draws(sample_id: str, index: int) -> tuple[int, int, int]:

@@ -228,11 +228,12 @@ class ActivationRequest(Message, tag="activation_request", frozen=True, kw_only=
     """Ask the teacher for logits and block activations of some images. Self-contained, so any worker can answer it.
 
     The answer covers every (image, view) pair, image-major, and comes as `Chunk`s of one safetensors file on
-    `reply_topic`. Asking again with the same `request_id` has no further effect than the answer being sent again,
-    from byte `from_offset` on.
+    `reply_topic`: `transfer.activations` says what is in it, and another `v` would be answered in another way. Asking
+    again with the same `request_id` has no further effect than the answer being sent again, from byte `from_offset` on.
     """
 
     egress: ClassVar[Egress] = Egress.IMAGE
+    v: Literal[2] = 2
     request_id: Id
     reply_topic: Topic
     expires_utc: Utc
@@ -242,7 +243,7 @@ class ActivationRequest(Message, tag="activation_request", frozen=True, kw_only=
     views: Annotated[tuple[Annotated[int, Meta(ge=0, le=1_000_000)], ...], Meta(min_length=1, max_length=64)] = (0,)
     flip: bool = True
     blocks: Annotated[tuple[BlockWanted, ...], Meta(max_length=64)] = ()
-    pool: Annotated[int, Meta(ge=1, le=64)] = 4
+    pool: Annotated[int, Meta(ge=1, le=64)] = 2
     from_offset: Count = 0
 
 

@@ -45,7 +45,9 @@ class _Pending:
     assembly: wire.Assembly = field(init=False)
 
     def __post_init__(self) -> None:
-        self.assembly = wire.Assembly(self.message.request_id)
+        asked = self.message
+        most = activations.most_bytes(asked) if isinstance(asked, wire.ActivationRequest) else wire.MAX_TRANSFER_BYTES
+        self.assembly = wire.Assembly(asked.request_id, limit_bytes=most)
 
 
 class TeacherClient:

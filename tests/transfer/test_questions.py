@@ -74,9 +74,9 @@ def test_a_question_about_what_is_not_there_is_refused(net: Network, blocks: tup
 
 
 def test_at_home_the_answer_is_the_bytes_a_worker_would_send(net: Network) -> None:
-    images, blocks = pictures(2), (BlockWanted(1, 0, (0, 5)),)
+    images, ids, blocks = pictures(2), ("a" * 64, "b" * 64), (BlockWanted(1, 0, (0, 5)),)
     data = answer(
-        net, SPEC, ("x", "y", "z"), "d", images=images, sample_ids=("a", "b"), views=(0, 3), flip=True, blocks=blocks
+        net, SPEC, ("x", "y", "z"), "d", images=images, sample_ids=ids, views=(0, 3), flip=True, blocks=blocks
     )
-    question = Question(images, ("a", "b"), (0, 3), True, blocks)
+    question = Question(images, ids, (0, 3), True, blocks)
     assert data == encode(ask(net, net.spec.widths, ("x", "y", "z"), "d", SPEC, [question])[0])

@@ -33,6 +33,21 @@ def test_a_view_holds_only_pixels_of_the_image(
     assert got.dtype == np.uint8
     assert set(map(tuple, got.reshape(-1, 3))) <= set(map(tuple, image.reshape(-1, 3)))
     assert np.array_equal(got, view(image, sample_id, index, pad=pad, flip=flip))
+    assert index == 0 or got.flags.c_contiguous
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 12), st.integers(1, 60))
+@settings(deadline=None)
+def test_a_view_is_cut_from_the_image_with_a_symmetric_border(height: int, width: int, pad: int, index: int) -> None:
+    image = IMAGE[:height, :width]
+    whole = np.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
+    cuts = {
+        whole[top : top + height, left : left + width][:, ::step].tobytes()
+        for top in range(2 * pad + 1)
+        for left in range(2 * pad + 1)
+        for step in (1, -1)
+    }
+    assert view(image, "a", index, pad=pad).tobytes() in cuts
 
 
 def test_shifts_and_mirrors_are_evenly_spread() -> None:

@@ -220,8 +220,8 @@ def test_another_version_is_noticed_before_unknown_fields() -> None:
 
 
 def test_each_message_has_a_version_of_its_own() -> None:
-    """What device and worker say to each other has not changed: one is not refused for the other's news."""
-    changed = {wire.Status, wire.JobUpdate, wire.Trigger}
+    """What has not changed is not refused for the others' news."""
+    changed = {wire.Status, wire.JobUpdate, wire.Trigger, wire.ActivationRequest}
     assert {kind: wire.version_of(kind) for kind in MESSAGES} == {
         kind: 2 if kind in changed else 1 for kind in MESSAGES
     }

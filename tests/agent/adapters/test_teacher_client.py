@@ -66,12 +66,12 @@ class Conversation:
             labels=("amber", NEW),
             teacher=request.teacher,
             logits=np.arange(count * views * 2, dtype=np.float32).reshape(count, views, 2),
-            maps={b.group: np.ones((count, views, len(b.channels), 4, 4), np.float32) for b in request.blocks},
+            maps={b.group: np.ones((count, views, len(b.channels), 2, 2), np.float32) for b in request.blocks},
             residuals={b.group: np.ones((count, views), np.float32) for b in request.blocks},
         )
         return activations.encode(replace(said, **changes))
 
-    def chunks(self, request: wire.ActivationRequest, limit_bytes: int = 1500, **changes: Any) -> list[bytes]:
+    def chunks(self, request: wire.ActivationRequest, limit_bytes: int = 1200, **changes: Any) -> list[bytes]:
         whole = self.answer(request, **changes)
         some = wire.chunks(
             request.request_id, "activations", whole, from_offset=request.from_offset, limit_bytes=limit_bytes
@@ -246,6 +246,9 @@ def test_damage_is_an_error_and_leaves_nothing(conversation: Callable[..., Conve
     )
     with pytest.raises(wire.WireError, match="sha256"):
         talk.client.take(wire.encode(only))
+    endless = msgspec.structs.replace(only, total_bytes=activations.most_bytes(talk.sent[0]) + 1)  # type: ignore[arg-type]
+    with pytest.raises(wire.WireError, match="exceeds"):
+        talk.client.take(wire.encode(endless))
     talk.take(talk.chunks(talk.sent[0]))  # type: ignore[arg-type]
     assert talk.answered == [JOB]
 

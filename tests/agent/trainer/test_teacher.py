@@ -42,7 +42,7 @@ def test_one_answer_holds_all_that_the_loss_needs(world: World, job: Path) -> No
     assert taught is not None
     assert taught.labels == (*OLD, NEW) and taught.logits.shape == (12, 2, 4)
     assert {group: maps.shape for group, maps in taught.maps.items()} == {
-        group: (12, 2, width, 4, 4) for group, width in enumerate(STUDENT_WIDTHS)
+        group: (12, 2, width, 2, 2) for group, width in enumerate(STUDENT_WIDTHS)
     }
     assert {group: rest.shape for group, rest in taught.residuals.items()} == {0: (12, 2), 1: (12, 2), 2: (12, 2)}
     assert (taught.logits[:, 0].argmax(axis=1) == 3).all()
