@@ -7,7 +7,6 @@ metadata, from which docs/configuration.md and `understudy agent show-config --e
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import reprlib
 import socket
@@ -103,7 +102,7 @@ class Training:
     tier: Literal["auto", "head", "sparse", "transfer"] = _says(
         "auto", "auto: transfer with a teacher, else sparse; head where torch is absent"
     )
-    epochs: int = _says(12, "passes over the new samples")
+    epochs: int = _says(4, "passes over the new samples")
     views: int = _says(2, "augmented views of each sample that the teacher is asked about")
     batch_size: int = _says(64, "samples a step")
     learning_rate: float = _says(3e-3, "of the last convolutions; the classifier's is ten times it")
@@ -111,7 +110,7 @@ class Training:
     nice: int = _says(10, "the trainer's niceness")
     memory_mib: int = _says(0, "data the trainer may allocate; 0 = no limit")
     holdout_share: float = _says(0.2, "share of the new samples that judge the candidate instead of training it")
-    quantise: Literal["none", "dynamic_int8"] = _says("none", "weights of the candidate's .tflite")
+    quantise: Literal["none", "dynamic_int8"] = _says("dynamic_int8", "weights of the candidate's .tflite")
     use_unlabelled: bool = _says(False, "samples whose category nobody knows train too, by the teacher's answer alone")
     min_samples: int = _says(20, "a round is not begun with fewer")
     collect_limit_s: float = _says(86_400.0, "collecting is given up (or done with what there is) after this")
@@ -272,6 +271,8 @@ def _shown(value: Any) -> str:
 
 
 def _nearest(name: str, known: list[str]) -> str:
+    import difflib  # by whoever mistypes, not by a daemon for months
+
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 

@@ -93,7 +93,12 @@ def teacher_main(argv: Sequence[str] | None = None, prog: str = "understudy teac
     compress.add_argument(
         "--holdout-per-class", type=int, default=25, metavar="N", help="images shipped to judge candidates by"
     )
-    compress.add_argument("--quantise", choices=("none", "dynamic_int8"), default="none", help="of the .tflite model")
+    compress.add_argument(
+        "--quantise",
+        choices=("none", "dynamic_int8"),
+        default="dynamic_int8",
+        help="weights of the .tflite model: int8 (default), or as they are, for devices with tflite-runtime",
+    )
     compress.add_argument(
         "--as-teacher-bundle", type=Path, metavar="DIR", help="also write the teacher as a signed bundle"
     )

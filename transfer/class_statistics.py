@@ -113,20 +113,22 @@ class ClassStatistics:
         return replace(scaled, novelty_quantiles=quantiles.astype(np.float32))
 
     # -- deciding ------------------------------------------------------------------------------------------------
+    # `distances`: those of `distances(features)`, where they are at hand already; they are most of the work.
 
-    def log_density(self, features: Floats) -> npt.NDArray[np.float32]:
+    def log_density(self, features: Floats, distances: Floats | None = None) -> npt.NDArray[np.float32]:
         """[n, C]: log of each category's Gaussian, up to the constant they share."""
-        density: npt.NDArray[np.float32] = -0.5 * (self.distances(features) + self.gaussians.log_determinants)
+        far = self.distances(features) if distances is None else distances
+        density: npt.NDArray[np.float32] = -0.5 * (far + self.gaussians.log_determinants)
         return density
 
-    def posterior(self, features: Floats) -> npt.NDArray[np.float32]:
+    def posterior(self, features: Floats, distances: Floats | None = None) -> npt.NDArray[np.float32]:
         """[n, C]: probability of each category, all equally likely beforehand."""
-        density = self.log_density(features)
+        density = self.log_density(features, distances)
         weight = np.exp(density - density.max(axis=1, keepdims=True))
         probability: npt.NDArray[np.float32] = weight / weight.sum(axis=1, keepdims=True)
         return probability
 
-    def novelty(self, features: Floats) -> npt.NDArray[np.float32]:
+    def novelty(self, features: Floats, distances: Floats | None = None) -> npt.NDArray[np.float32]:
         """[n]: higher is more novel. By whichever sign is more unusual: how far the feature lies from every category,
         or how much louder the dormant logits are than those of the labels; each as a distance from its median on known
         data, in units of the way to its 95 % quantile.
@@ -134,7 +136,7 @@ class ClassStatistics:
         Where the teacher knows what is new, the dormant logits see it best (AUROC 0.99 on training images of a truck
         that the student had never seen, against 0.89 by distance); where nobody does, only the distance can.
         """
-        signs = self._signs(features)
+        signs = self._signs(features, distances)
         if len(self.novelty_scale) == signs.shape[1]:
             signs = (signs - self.novelty_scale[:, 0]) / self.novelty_scale[:, 1]
         else:
@@ -142,13 +144,14 @@ class ClassStatistics:
         score: npt.NDArray[np.float32] = signs.max(axis=1).astype(np.float32)
         return score
 
-    def _signs(self, features: Floats) -> npt.NDArray[np.float32]:
+    def _signs(self, features: Floats, distances: Floats | None = None) -> npt.NDArray[np.float32]:
         """[n, 1 or 2]: Mahalanobis distance to the nearest category; dormant against known logits, where there are any.
 
         Not the distance relative to all data together, which is sometimes better (AUROC 0.97 against 0.98) but
         fails where the network half knows the new category already (0.84 against 0.92 on CIFAR-10).
         """
-        distance: npt.NDArray[np.float32] = np.sqrt(self.distances(features).min(axis=1))
+        far = self.distances(features) if distances is None else distances
+        distance: npt.NDArray[np.float32] = np.sqrt(far.min(axis=1))
         if not len(self.readout):
             return distance[:, None]
         logits = features.astype(np.float32) @ self.readout[:, :-1].T + self.readout[:, -1]

@@ -99,22 +99,23 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]], labels: Sequence[
     return statistics
 
 
-def decide(decision: Decision, statistics: ClassStatistics, logits: Floats, features: Floats) -> Floats:
+def decide(
+    decision: Decision, statistics: ClassStatistics, logits: Floats, features: Floats, distances: Floats | None = None
+) -> Floats:
     """[n, C] probability of each category, by the largest logit, the densest Gaussian, or both.
 
     `fused`: the Gaussians know where the old categories lie, the logits were trained to tell the new one from them;
     the sum of their log probabilities, the logits' by FUSION, gains where categories are close (CIFAR-10) and nothing
-    where the Gaussians alone are sure (digits). logits [n, >= C], features [n, D].
+    where the Gaussians alone are sure (digits). logits [n, >= C], features [n, D]; `distances`: theirs, where they are
+    at hand already.
     """
     if decision == "gaussian":
-        return statistics.posterior(features)
-    log_p = logits[:, : len(statistics.labels)]
-    log_p = log_p - log_p.max(axis=1, keepdims=True)
-    log_p = log_p - np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+        return statistics.posterior(features, distances)
+    scores = logits[:, : len(statistics.labels)]
     if decision == "fused":
-        log_p = FUSION * log_p + np.log(np.maximum(statistics.posterior(features), SMALLEST_PROBABILITY))
-        log_p = log_p - log_p.max(axis=1, keepdims=True)
-    probability: Floats = np.exp(log_p)
+        posterior = statistics.posterior(features, distances)
+        scores = FUSION * scores + np.log(np.maximum(posterior, SMALLEST_PROBABILITY))
+    probability: Floats = np.exp(scores - scores.max(axis=1, keepdims=True))
     probability /= probability.sum(axis=1, keepdims=True)
     return probability
 

@@ -11,8 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +19,12 @@ from agent.adapters.intake import Frame
 from transfer import preprocess
 from transfer.bundle import Bundle
 from transfer.head import HeadError, decide
+from transfer.interpreter import Interpreter, InterpreterError
 from transfer.manifest import Manifest
 
 WAITING_FRAMES = 8
+LULL_S = 0.05
+"""Within so much a stream of 20 images a second has a lull; nobody waits longer for one."""
 
 
 class InferenceError(RuntimeError):
@@ -58,8 +59,12 @@ class Classifier:
         threads: int = 1,
         false_alarm_rate: float = 0.02,
         buffer_share: float = 0.05,
+        pause: Callable[[], object] = lambda: None,
     ) -> None:
-        """Raises InferenceError or transfer.bundle.BundleError; a constructed classifier has run once."""
+        """Raises InferenceError or transfer.bundle.BundleError; a constructed classifier has run once.
+
+        `pause`: see Interpreter.
+        """
         self.generation = generation
         self.digest = bundle.digest
         self.manifest: Manifest = bundle.manifest
@@ -67,26 +72,26 @@ class Classifier:
         try:
             self._flagged_above = self._statistics.threshold(false_alarm_rate)
             self._kept_above = self._statistics.threshold(max(buffer_share, false_alarm_rate))
-        except HeadError as error:
+            self._interpreter = Interpreter(bundle.tflite_path, threads, pause)
+        except (HeadError, InterpreterError) as error:
             raise InferenceError(f"generation {generation}: {error}") from None
-        self._interpreter = _interpreter(bundle.tflite_path, threads)
-        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._batch = 0
         size = self.manifest.input
         self.classify(np.zeros((1, size.height, size.width, 3), np.uint8))
 
     def classify(self, images: npt.NDArray[np.uint8]) -> list[Verdict]:
         """One verdict per image of uint8 [n, h, w, 3]."""
-        logits, features = self._run(preprocess.normalise(images, self.manifest.input))
         labels = self.manifest.labels
         try:
-            novelties = self._statistics.novelty(features)
-        except HeadError as error:
+            logits, features = self._interpreter.run(preprocess.normalise(images, self.manifest.input))
+            distances = self._statistics.distances(features)
+            novelties = self._statistics.novelty(features, distances)
+        except (InterpreterError, HeadError) as error:
             raise InferenceError(f"generation {self.generation}: {error}") from None
+        if not np.isfinite(logits).all():  # the class statistics have looked at the features
+            raise InferenceError(f"generation {self.generation}: the model's output is not finite")
         if not np.isfinite(novelties).all():
             raise InferenceError(f"generation {self.generation}: the model's features are too large to be judged")
-        probabilities = decide(self.manifest.decision, self._statistics, logits, features)
+        probabilities = decide(self.manifest.decision, self._statistics, logits, features, distances)
         best = probabilities.argmax(axis=1)
         return [
             Verdict(
@@ -100,36 +105,6 @@ class Classifier:
             )
             for i, k in enumerate(best)
         ]
-
-    def _run(self, images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        try:
-            if len(images) != self._batch:
-                self._interpreter.resize_tensor_input(self._input, images.shape)
-                self._interpreter.allocate_tensors()
-                self._batch = len(images)
-            self._interpreter.set_tensor(self._input, images)
-            self._interpreter.invoke()
-            logits, features = (self._interpreter.get_tensor(index) for index in self._outputs)
-        except (RuntimeError, ValueError) as error:
-            raise InferenceError(f"generation {self.generation}: {error}") from None
-        if not (np.isfinite(logits).all() and np.isfinite(features).all()):
-            raise InferenceError(f"generation {self.generation}: the model's output is not finite")
-        return logits, features
-
-
-def _interpreter(path: Path, threads: int) -> Any:
-    """LiteRT, or its predecessor where LiteRT has no wheel (Termux, armv7): see docs/adr/0004."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        try:
-            from tflite_runtime.interpreter import Interpreter
-        except ImportError:
-            raise InferenceError("neither ai-edge-litert nor tflite-runtime is installed: run agent doctor") from None
-    try:
-        return Interpreter(model_path=str(path), num_threads=threads)
-    except (RuntimeError, ValueError) as error:
-        raise InferenceError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +133,7 @@ class Inference:
         self._frames: queue.Queue[tuple[float, Frame] | None] = queue.Queue(WAITING_FRAMES)
         self._served = self._dropped = self._novel = self._errors = 0
         self._longest_wait_s = 0.0
+        self._lull = threading.Event()
         self.last_alive_at = time.monotonic()
         self._thread = threading.Thread(target=self._serve, name="inference", daemon=True)
 
@@ -184,6 +160,12 @@ class Inference:
     def swap(self, classifier: Classifier) -> None:
         """Serve the next frame with `classifier`. The assignment is atomic; the frame under way ends with the old."""
         self._classifier = classifier
+
+    def await_lull(self, timeout_s: float = LULL_S) -> None:
+        """Return just after a frame was served and none waits: the best moment to keep the serving thread from its
+        work. It may not come; then return all the same."""
+        self._lull.clear()
+        self._lull.wait(timeout_s)
 
     def watch_waits(self) -> None:
         self._longest_wait_s = 0.0
@@ -217,3 +199,5 @@ class Inference:
             self._novel += verdict.novel
             self._longest_wait_s = max(self._longest_wait_s, time.monotonic() - offered_at)
             self._on_verdict(frame, verdict)
+            if self._frames.empty():
+                self._lull.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,8 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of every call, [rounds] by peer; `warm_ups` calls of each before that do not count.
 
-    Each round calls every peer once, beginning with another one each time: what else the machine does meets all alike,
-    and no peer always runs behind the same other.
+    Each round calls every peer once, each time in another order (the same ones in every run): what else the machine
+    does meets all alike, and no peer always runs behind the same other, who might leave it warm caches, or cold ones.
     """
     names = list(peers)
     taken: dict[str, list[float]] = {name: [] for name in names}
@@ -27,8 +28,7 @@ def interleaved(
         for name in names:
             peers[name]()
     for number in range(rounds):
-        for at in range(len(names)):
-            name = names[(number + at) % len(names)]
+        for name in random.Random(number).sample(names, len(names)):
             began_s = clock()
             peers[name]()
             taken[name].append(clock() - began_s)

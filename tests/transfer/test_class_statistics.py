@@ -104,6 +104,15 @@ def test_scores_do_not_depend_on_the_company() -> None:
     assert statistics.novelty(features[:0]).shape == (0,)
 
 
+def test_distances_that_are_at_hand_need_not_be_worked_out_again() -> None:
+    features = dataset(range(5), 20, 4)[0]
+    statistics = known().with_quantiles(features)
+    distances = statistics.distances(features)
+    assert np.array_equal(statistics.novelty(features, distances), statistics.novelty(features))
+    assert np.array_equal(statistics.posterior(features, distances), statistics.posterior(features))
+    assert not np.array_equal(statistics.posterior(features, distances[::-1]), statistics.posterior(features))
+
+
 def test_pseudo_features_stand_in_for_real_ones() -> None:
     statistics = known()
     drawn = statistics.sample("c3", 2000, seed=1)

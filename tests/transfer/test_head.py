@@ -98,6 +98,7 @@ def test_decisions_by_logits_gaussians_and_both() -> None:
     assert by_logits.shape == (120, 2) and (by_logits.argmax(axis=1) == 1).all()
     assert np.allclose(decide("gaussian", statistics, logits, features), statistics.posterior(features))
     fused = decide("fused", statistics, logits, features)
+    assert np.array_equal(fused, decide("fused", statistics, logits, features, statistics.distances(features)))
     assert np.allclose(fused.sum(axis=1), 1, atol=1e-5)
     wanted = statistics.posterior(features).astype(np.float64) * by_logits**0.5
     assert np.allclose(fused, wanted / wanted.sum(axis=1, keepdims=True), atol=1e-4)

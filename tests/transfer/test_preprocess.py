@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +171,26 @@ def test_normalise_per_image() -> None:
     assert normalise(np.zeros((0, 8, 12, 3), np.uint8), spec).shape == (0, 8, 12, 3)
 
 
+@pytest.mark.parametrize("per_image", [False, True])
+def test_it_does_not_matter_how_images_lie_in_memory(per_image: bool) -> None:
+    spec = InputSpec(8, 12, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5), per_image=per_image)
+    images = np.stack([photo(8, 12), 255 - photo(8, 12), NOISE[:8, :12]])
+    mirrored = images[::-1, :, ::-1]
+    got = normalise(mirrored, spec)
+    assert got.flags.c_contiguous and np.array_equal(got, normalise(mirrored.copy(), spec))
+    assert np.array_equal(mirrored, images[::-1, :, ::-1])
+
+
 def test_normalise_wants_fitted_images() -> None:
     with pytest.raises(ValueError, match="fit"):
         normalise(photo(9, 9)[None], SPEC)
+
+
+def test_what_is_no_image_does_not_make_pillow_load_all_its_plugins() -> None:
+    code = (
+        "import sys; from transfer.preprocess import ImageError, decode_image\n"
+        "try: decode_image(b'no image ' * 99)\nexcept ImageError: print('PIL.PcxImagePlugin' in sys.modules)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"

@@ -264,6 +264,40 @@ def test_a_swap_under_load_loses_no_frame(world: World, serving: Start, told: qu
     assert inference.counters().dropped == 0 and inference.counters().frames == len(sent)
 
 
+def test_a_lull_comes_when_the_last_waiting_frame_is_served(world: World, told: queue.Queue[Told]) -> None:
+    may_tell = threading.Semaphore(0)
+
+    def hold(frame: Frame, verdict: Verdict) -> None:
+        may_tell.acquire(timeout=10)
+        told.put((frame, verdict))
+
+    inference = Inference(world.classifier(), hold, lambda f, e: None)
+    for _ in range(3):
+        assert inference.offer(frame(images("teal", 1)[0]))
+    waiter = threading.Thread(target=inference.await_lull, args=(10,))
+    waiter.start()
+    inference.start()
+    for _ in range(2):
+        may_tell.release()
+        told.get(timeout=10)
+    waiter.join(0.1)
+    assert waiter.is_alive()
+    may_tell.release()
+    waiter.join(10)
+    assert told.qsize() == 1
+    inference.close()
+
+
+def test_nobody_waits_for_ever_for_a_lull(serving: Start) -> None:
+    serving(started=False).await_lull()
+
+
+def test_a_classifier_asks_before_it_keeps_all_waiting(world: World) -> None:
+    asked: list[int] = []
+    Classifier(world.bundle(), 1, pause=lambda: asked.append(1))
+    assert asked == [1, 1]
+
+
 def test_it_shows_that_it_lives(serving: Start, told: queue.Queue[Told]) -> None:
     inference = serving()
     before = inference.last_alive_at

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from itertools import count
 
 import pytest
@@ -7,12 +8,18 @@ import pytest
 from benchmarks.device.interleaved import interleaved, median_ms, ratio
 
 
-def test_every_peer_runs_once_a_round_and_each_round_begins_with_another() -> None:
+def test_every_peer_runs_once_a_round_and_behind_every_other() -> None:
     calls: list[str] = []
     peers = {name: lambda name=name: calls.append(name) for name in "abc"}
-    taken = interleaved(peers, 4, warm_ups=1)
-    assert calls == [*"abc", *"abc", *"bca", *"cab", *"abc"]
-    assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 4, "b": 4, "c": 4}
+    taken = interleaved(peers, 60, warm_ups=1)
+    rounds = ["".join(calls[at : at + 3]) for at in range(0, len(calls), 3)]
+    assert rounds[0] == "abc" and {"".join(sorted(each)) for each in rounds} == {"abc"}
+    assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 60, "b": 60, "c": 60}
+    behind = Counter(pair for each in rounds[1:] for pair in (each[:2], each[1:]))
+    assert len(behind) == 6 and min(behind.values()) >= 10
+    again: list[str] = []
+    interleaved({name: lambda name=name: again.append(name) for name in "abc"}, 60, warm_ups=1)
+    assert again == calls
 
 
 def test_what_is_counted_is_the_call_alone() -> None:
