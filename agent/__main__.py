@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,8 @@ def _config(arguments: argparse.Namespace) -> Config:
 
 def _run(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
+    # numpy's algebra would start a thread for every core, each with its memory; the trainer is told otherwise.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from agent.adapters.inference import InferenceError
     from agent.daemon import Daemon, DaemonError
     from agent.home import HomeError

@@ -8,7 +8,7 @@ not pass here at all: source -> inference -> recorder, each with its thread.
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import os
 import queue
 import signal
@@ -21,13 +21,14 @@ from typing import Any
 import msgspec
 
 from agent.adapters.control import Control
-from agent.adapters.egress import EgressGate, Ledger
+from agent.adapters.egress import EgressGate
 from agent.adapters.inbox import Inbox, OrderRefused
 from agent.adapters.inference import Classifier, Inference, Verdict
 from agent.adapters.intake import Frame, IntakeError, Quarantine
 from agent.adapters.job_folder import JobFolders
 from agent.adapters.journal import open_journal
-from agent.adapters.memory import give_back, one_arena
+from agent.adapters.ledger_file import LedgerFile
+from agent.adapters.memory import give_back, give_back_code, one_heap, settle
 from agent.adapters.model_store import ModelStore
 from agent.adapters.mqtt import Denied, Down, LinkEvent, Received, TooLarge, Up
 from agent.adapters.notify import Notifier
@@ -53,11 +54,12 @@ from agent.home import Home
 from agent.job import Progress
 from agent.workshop import Workshop
 from transfer import signing, wire
-from transfer.durable import write_atomic
 
 TICK_S = 1.0
+SETTLE_S = 10.0
+"""All that stays is loaded by then, and what only the start needed is given back."""
 LEDGER_S = 600.0
-"""The egress ledger is written this often, where it has changed: a card does not last for ever."""
+"""The egress ledger is written this often, where there is something to write: a card does not last for ever."""
 ALIVE_S = 30.0
 """The serving thread must have shown itself within this for the watchdog to be fed."""
 
@@ -70,18 +72,18 @@ class Daemon:
     """Owns every adapter's lifetime. `run` returns after SIGTERM or SIGINT."""
 
     def __init__(self, config: Config) -> None:
-        one_arena()
+        one_heap()
         self._config = config
         self._events: queue.SimpleQueue[ev.Event] = queue.SimpleQueue()
         self._stopping = self._draining = False
         self._next_tick_at = self._now() + TICK_S
         self._next_ledger_at = self._now() + LEDGER_S
+        self._settle_at = self._now() + SETTLE_S
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="workshop")
         self._log = open_journal(config.log.level, config.log.format)
         self._notifier = Notifier.from_environment()
         self._reading = Reading()
         self._progress: Progress | None = None
-        self._saved_ledger = b""
 
         self._home = Home(config.state_dir)
         self._home.take()
@@ -90,9 +92,13 @@ class Daemon:
         self._models = ModelStore(self._home.folder)
         for repaired in self._models.repair():
             self._log.warning("model_store_repaired", what=repaired)
-        active, classifier = self._first_model()
-        previous = self._models.previous()
+        # The model takes a processor for a moment, and databases wait for the card: both at once.
+        loading = self._lane.submit(self._first_model)
         self._store = SampleStore(self._home.samples, max_bytes=int(config.novelty.buffer_mib * 2**20))
+        self._outbox = Outbox(self._home.outbox, max_bytes=int(config.mqtt.outbox_mib * 2**20))
+        self._seen = SeenFiles(self._home.seen)
+        active, classifier = loading.result()
+        previous = self._models.previous()
         self._state_file = StateFile(self._home.state)
         self._state = self._state_file.load() or State(models=Models(active=active))
         self._first = ev.Started(self._now(), active, previous[0] if previous else None, classifier.manifest.labels)
@@ -118,13 +124,13 @@ class Daemon:
             failed=lambda error: self._log.error("not_recorded", error=f"{type(error).__name__}: {error}"),
         )
         self._inbox = Inbox(self._topics, config.mqtt.operator_keys, now=self._now, now_utc=time.time)
+        self._ledger_file = LedgerFile(self._home.ledger)
         self._gate = EgressGate(
             config.privacy.mode,
             config.privacy.consent_to_upload,
             config.privacy.share_predictions,
-            self._load_ledger(),
+            self._ledger_file.ledger,
         )
-        self._outbox = Outbox(self._home.outbox, max_bytes=int(config.mqtt.outbox_mib * 2**20))
         self._link = make_link(config, self._topics, self._gate, self._outbox, self._announcer, self._on_link)
         self._announcer.link = self._link
         self._teacher = TeacherClient(
@@ -145,7 +151,6 @@ class Daemon:
         )
         self._resources = Resources(self._home.folder, config.budget.sample_s, self._on_reading)
         self._quarantine = Quarantine(self._home.quarantine)
-        self._seen = SeenFiles(self._home.seen)
         self._source = make_source(
             config,
             classifier.manifest.input,
@@ -157,6 +162,8 @@ class Daemon:
         for name, adapter in (("samples", self._store), ("outbox", self._outbox), ("seen", self._seen)):
             if adapter.quarantined:
                 self._log.error("database_quarantined", which=name, moved_to=str(adapter.quarantined))
+        if self._ledger_file.unreadable:
+            self._log.warning("egress_ledger_unreadable", error=self._ledger_file.unreadable)
         for path in self._state_file.quarantined:
             self._log.error("state_quarantined", moved_to=str(path))
 
@@ -168,12 +175,12 @@ class Daemon:
             signal.signal(number, self._on_signal)
         self._inference.start()
         self._recorder.start()
-        self._resources.start()
         if self._link:
             self._link.start()
         control = Control(self._home.control, self._on_control)
         self._handle(self._first)
         self._source.start()
+        self._resources.start()
         self._notifier.ready()
         self._log.info(
             "started",
@@ -205,9 +212,13 @@ class Daemon:
         self._announcer.status_if_changed()
         if self._now() - self._inference.last_alive_at < ALIVE_S:
             self._notifier.watchdog()
+        if self._now() >= self._settle_at:
+            self._settle_at = math.inf
+            self._lane.submit(settle)  # there, because nothing is loaded while that thread does something else
         if self._now() >= self._next_ledger_at:
             self._next_ledger_at = self._now() + LEDGER_S
-            self._save_ledger()
+            with contextlib.suppress(OSError):
+                self._ledger_file.save_unless_idle()
 
     def _drain(self, control: Control) -> None:
         """No new frame; what was taken in is served and recorded; a trainer leaves its checkpoint."""
@@ -231,7 +242,8 @@ class Daemon:
         control.close()
         self._seen.close()
         self._store.close()
-        self._save_ledger()
+        with contextlib.suppress(OSError):
+            self._ledger_file.save()
         self._outbox.close()
         self._log.info("stopped", frames=self._inference.counters().frames)
 
@@ -319,6 +331,8 @@ class Daemon:
             for event in self._workshop.failure_of(command, "an unexpected error, see the log"):
                 self.put(event)
         give_back()
+        if isinstance(command, do.CloseJob):
+            give_back_code()
 
     def _start_trainer(self, command: do.StartTrainer) -> None:
         training = self._config.training
@@ -440,22 +454,6 @@ class Daemon:
         if self._progress is not None and self._state.phase is Phase.TRAINING:
             status["progress"] = msgspec.to_builtins(self._progress)
         return status
-
-    def _load_ledger(self) -> Ledger:
-        try:
-            return Ledger(json.loads(self._home.ledger.read_bytes()))
-        except FileNotFoundError:
-            return Ledger()
-        except (OSError, ValueError) as error:
-            self._log.warning("egress_ledger_unreadable", error=str(error))
-            return Ledger()
-
-    def _save_ledger(self) -> None:
-        snapshot = json.dumps(self._gate.ledger.snapshot()).encode()
-        if snapshot != self._saved_ledger:
-            with contextlib.suppress(OSError):
-                write_atomic(self._home.ledger, snapshot)
-                self._saved_ledger = snapshot
 
 
 _WAKE = ev.Ticked(-1.0)

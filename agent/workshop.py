@@ -188,6 +188,7 @@ class Workshop:
             threads=self._config.model.threads,
             false_alarm_rate=self._config.novelty.false_alarm_rate,
             buffer_share=self._config.novelty.buffer_share,
+            pause=self._inference.await_lull,
         )
 
     def _ask(self, command: do.AskTeacher) -> list[Report]:

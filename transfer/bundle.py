@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -28,7 +28,7 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from transfer import archive, signing
+from transfer import signing
 from transfer.blueprint import weight_shapes
 from transfer.durable import sync_directory, sync_tree
 from transfer.head import ClassStatistics, HeadError, from_arrays
@@ -46,7 +46,7 @@ WEIGHTS, MODEL, STATISTICS, HOLDOUT = (
     "statistics.safetensors",
     "holdout.safetensors",
 )
-__all__ = ["Bundle", "BundleError", "FileEntry", "Manifest", "Pair", "load", "pack", "save", "unpack"]
+__all__ = ["Bundle", "BundleError", "FileEntry", "Manifest", "Pair", "copy", "load", "pack", "save", "unpack"]
 
 REQUIRED = {"teacher": (WEIGHTS,), "student": (WEIGHTS, MODEL, STATISTICS)}
 
@@ -139,8 +139,7 @@ def save(directory: Path, manifest: Manifest, files: Mapping[str, bytes], key: S
     encoded = msgspec.json.format(msgspec.json.encode(complete), indent=1) + b"\n"
     decode_manifest(encoded)  # what we write, `load` must accept: msgspec checks types only when it decodes
     with _new_directory(directory) as temporary:
-        for name, data in {**files, MANIFEST: encoded}.items():
-            (temporary / name).write_bytes(data)
+        _write({**files, MANIFEST: encoded}, temporary)
         if key is not None:
             line = f"{signing.public_key_hex(key)} {signing.sign(key, encoded)}\n"
             (temporary / SIGNATURE).write_text(line, encoding="ascii")
@@ -162,16 +161,16 @@ def load(directory: Path, *, trusted: Collection[str] | None) -> Bundle:
 
 def pack(directory: Path) -> bytes:
     """The bundle as a plain tar whose bytes depend on nothing but its files. Raises BundleError."""
-    bundle = load(directory, trusted=None)
-    members = {MANIFEST: _read(directory / MANIFEST, MAX_MANIFEST_BYTES)}
-    if (directory / SIGNATURE).exists():
-        members[SIGNATURE] = _read(directory / SIGNATURE, 1024)
-    return archive.write(members | {name: bundle.read(name) for name in bundle.manifest.files})
+    from transfer import archive
+
+    return archive.write(_members(load(directory, trusted=None)))
 
 
 def unpack(data: bytes, directory: Path, *, trusted: Collection[str] | None) -> Bundle:
     """Make the bundle `directory` of what `pack` returned. Nothing is written before the signature and the manifest
     are verified, and `directory` appears only after every file was. Raises BundleError."""
+    from transfer import archive
+
     try:
         members = archive.read(data, max_members=MAX_FILES + 2)
     except archive.ArchiveError as error:
@@ -187,10 +186,33 @@ def unpack(data: bytes, directory: Path, *, trusted: Collection[str] | None) -> 
     if unnamed:
         raise BundleError("malformed", f"the packed bundle for {directory} has files its manifest lacks: {unnamed}")
     with _new_directory(directory) as temporary:
-        for name, content in members.items():
-            (temporary / name).write_bytes(content)
-        load(temporary, trusted=trusted)
-    return load(directory, trusted=trusted)
+        _write(members, temporary)
+        verified = load(temporary, trusted=trusted)
+    return replace(verified, directory=directory)
+
+
+def copy(source: Bundle, directory: Path) -> Bundle:
+    """Make the bundle `directory` of another, with its signature. Raises BundleError (exists, hash_mismatch where the
+    source is no longer what was loaded)."""
+    with _new_directory(directory) as temporary:
+        _write(_members(source), temporary)
+    return replace(source, directory=directory)
+
+
+def _members(bundle: Bundle) -> dict[str, bytes]:
+    """All files of a bundle, by their names, each verified."""
+    encoded = _read(bundle.directory / MANIFEST, MAX_MANIFEST_BYTES)
+    if hashlib.sha256(encoded).hexdigest() != bundle.digest:
+        raise BundleError("hash_mismatch", f"{bundle.directory / MANIFEST} has changed since it was verified")
+    members = {MANIFEST: encoded} | {name: bundle.read(name) for name in bundle.manifest.files}
+    if (bundle.directory / SIGNATURE).exists():
+        members[SIGNATURE] = _read(bundle.directory / SIGNATURE, 1024)
+    return members
+
+
+def _write(members: Mapping[str, bytes], directory: Path) -> None:
+    for name, content in members.items():
+        (directory / name).write_bytes(content)
 
 
 def _check_required(directory: Path, manifest: Manifest) -> None:

@@ -24,10 +24,11 @@ class Notices:
 
 
 class NoticeSource(Protocol):
-    """`rescan_within_s`: scan at least this often for what is not noticed."""
+    """`rescan_within_s`: scan at least this often for what is not noticed. `scan_share`: of a core's time, at most."""
 
     mode: Literal["inotify", "polling"]
     rescan_within_s: float
+    scan_share: float
 
     def watch(self, folder: str) -> None:
         """Also hear of this one folder. Raises OSError where the system has no watch left to give."""
@@ -62,6 +63,7 @@ class Polling(_Wakeable):
 
     mode: Literal["inotify", "polling"] = "polling"
     rescan_within_s = 2.0
+    scan_share = 0.05
 
     def watch(self, folder: str) -> None:
         pass
@@ -76,6 +78,7 @@ class Inotify(_Wakeable):
 
     mode: Literal["inotify", "polling"] = "inotify"
     rescan_within_s = math.inf
+    scan_share = 0.002  # they are for the rare case that a notice is lost, and folders grow for months
 
     def __init__(self, root: str) -> None:
         import inotify_simple

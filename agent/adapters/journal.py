@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-import types
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, cast
 
-
-@contextmanager
-def _standing_in(*names: str) -> Iterator[None]:
-    """Empty modules in place of those that are not loaded yet, while something is imported that asks for them."""
-    absent = [name for name in names if name not in sys.modules]
-    sys.modules.update({name: types.ModuleType(name) for name in absent})
-    try:
-        yield
-    finally:
-        for name in absent:
-            del sys.modules[name]
-
+from agent.adapters.lean_import import standing_in
 
 # structlog imports asyncio (for its async methods) and rich (for colour) where it finds them. The daemon uses neither,
 # and together they cost it 6 MiB (measured on x86-64, of 52 after its imports).
-with _standing_in("asyncio", "rich", "rich.console", "rich.traceback"):
+with standing_in("asyncio", "rich", "rich.console", "rich.traceback"):
     try:
         import structlog
     except ImportError:  # a later structlog that takes more of them than a name: memory is then the lesser evil

@@ -71,7 +71,7 @@ class ModelStore:
         source = bundle.load(source_dir, trusted=trusted)
         _require_student(source)
         number = self._next_number()
-        bundle.unpack(bundle.pack(source_dir), self.path(number), trusted=trusted)
+        bundle.copy(source, self.path(number))
         return number
 
     def adopt(self, candidate_dir: Path, key: SigningKey) -> int:

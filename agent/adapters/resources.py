@@ -80,7 +80,7 @@ class Resources:
     def __init__(
         self, state_dir: Path, every_s: float, report: Callable[[Reading], None], *, machine: Machine | None = None
     ) -> None:
-        self._machine = machine or Machine(state_dir)
+        self._state_dir, self._machine = state_dir, machine
         self._every_s = every_s
         self._report = report
         self._stop = threading.Event()
@@ -89,18 +89,19 @@ class Resources:
     def start(self) -> None:
         self._thread.start()
 
-    def sample(self) -> Reading:
-        return self._machine.sample()
-
     def close(self) -> None:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(5)
 
     def _run(self) -> None:
-        wait_s = min(1.0, self._every_s)  # the first one soon, but over a time in which CPU use means something
+        wait_s = min(1.0, self._every_s)
+        if self._stop.wait(wait_s):  # what a machine imports is not to hold up the start
+            return
+        machine = self._machine or Machine(self._state_dir)
+        # The first reading soon, but over a time in which CPU use means something.
         while not self._stop.wait(wait_s):
-            self._report(self._machine.sample())
+            self._report(machine.sample())
             wait_s = self._every_s
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from agent.adapters.sqlite_file import DatabaseUnavailable, SqliteFile
@@ -18,6 +18,11 @@ CREATE TABLE IF NOT EXISTS seen (
 """
 
 Stamp = tuple[int, int, int]
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """What tells one version of a file from another."""
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 class SeenFiles:
@@ -39,20 +44,23 @@ class SeenFiles:
         return self._file.quarantined
 
     def contains(self, path: Path | str, size: int, mtime_ns: int, inode: int) -> bool:
-        key, stamp = os.fsencode(path), (size, mtime_ns, inode)
-        with self._lock:
-            added = self._added.get(key)
-        if added is not None:
-            return added == stamp
+        return not self.new_among([(os.fspath(path), (size, mtime_ns, inode))])
 
-        def find(db: sqlite3.Connection) -> bool:
-            row = db.execute("SELECT size, mtime_ns, inode FROM seen WHERE path = ?", (key,)).fetchone()
-            return row is not None and tuple(row) == stamp
+    def new_among(self, files: Sequence[tuple[str, Stamp]]) -> list[str]:
+        """The paths of those that are not seen, looked up in one transaction."""
+        keys = [os.fsencode(path) for path, _ in files]
+        with self._lock:
+            added = [self._added.get(key) for key in keys]
+
+        def find(db: sqlite3.Connection) -> list[Stamp | None]:
+            known = "SELECT size, mtime_ns, inode FROM seen WHERE path = ?"
+            return [mine or db.execute(known, (key,)).fetchone() for key, mine in zip(keys, added, strict=True)]
 
         try:
-            return self._file.run(find)
+            found = self._file.run(find)
         except DatabaseUnavailable:
-            return False
+            found = added
+        return [path for (path, stamp), known in zip(files, found, strict=True) if known != stamp]
 
     def add(self, path: Path | str, size: int, mtime_ns: int, inode: int) -> None:
         with self._lock:

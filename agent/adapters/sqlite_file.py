@@ -92,8 +92,9 @@ class SqliteFile:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
             if verdict != "ok" or found not in (0, self._version):
                 raise sqlite3.DatabaseError(f"quick_check says {verdict}, version {found}")
-            connection.executescript(self._schema)
-            connection.execute(f"PRAGMA user_version={self._version}")
+            # One transaction, and no write at all where everything is there: each costs a slow card a moment.
+            version = f"PRAGMA user_version={self._version};" if found != self._version else ""
+            connection.executescript(f"BEGIN; {self._schema} {version} COMMIT;")
         except BaseException:
             connection.close()
             raise

@@ -7,6 +7,7 @@ complete. `seen` makes it once. Nothing is dropped: `deliver` may block for as l
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
 import time
@@ -15,13 +16,14 @@ from pathlib import Path
 
 from agent.adapters.folder_notices import NoticeSource, Polling, open_notices
 from agent.adapters.intake import MIB, Frame, IntakeError, printable, read_image
-from agent.adapters.seen import SeenFiles
+from agent.adapters.seen import SeenFiles, Stamp, stamp_of
 from transfer.spec import InputSpec
 
 IGNORED_SUFFIXES = (".tmp", ".part")
 FLUSH_EVERY_S = 5.0
 PRUNE_EVERY_S = 3600.0
 SCAN_SHARE = 0.05
+LOOKED_UP_AT_ONCE = 500
 MAX_LABEL = 64
 """Characters of a folder's name that may be a label: as many as the wire carries."""
 UNREADABLE_RETRY_S = 2.0
@@ -124,28 +126,33 @@ class FolderWatcher:
         self._pending.update(path for path, (_, at) in self._later.items() if at <= now)
 
     def _wanted(self, path: str) -> bool:
-        parts = os.path.relpath(path, self.folder).split(os.sep)
-        return not any(part.startswith(".") for part in parts) and not path.lower().endswith(IGNORED_SUFFIXES)
+        return all(map(_wanted_name, os.path.relpath(path, self.folder).split(os.sep)))
 
     def _scan(self) -> None:
-        began_at = time.monotonic()
+        began_at, began_cpu_s = time.monotonic(), time.thread_time()
         self._readable = True
         self._pending.update(path for path in self._unseen(str(self.folder)) if path not in self._later)
         now = time.monotonic()
-        # However large the tree, scanning it takes a small share of the time; a folder that is gone may be back soon.
-        wait_s = max(min(self._rescan_s, self._notices.rescan_within_s), (now - began_at) / SCAN_SHARE)
+        wait_s = pause_s(
+            min(self._rescan_s, self._notices.rescan_within_s),
+            now - began_at,
+            time.thread_time() - began_cpu_s,
+            self._notices.scan_share,
+        )
+        # A folder that is gone may be back soon.
         self._next_scan_at = now + (wait_s if self._readable else min(wait_s, UNREADABLE_RETRY_S))
 
     def _unseen(self, top: str) -> Iterator[str]:
         """Every file below `top` that was not handled; watches the folders on the way."""
-        for path, entry in self._walk(top):
-            try:
-                status = entry.stat()
-            except OSError:
-                yield path  # a broken or endless link: reading it will say so
-                continue
-            if not self._seen.contains(path, status.st_size, status.st_mtime_ns, status.st_ino):
-                yield path
+        files = self._walk(top)
+        while some := list(itertools.islice(files, LOOKED_UP_AT_ONCE)):
+            stamped: list[tuple[str, Stamp]] = []
+            for path, entry in some:
+                try:
+                    stamped.append((path, stamp_of(entry.stat())))
+                except OSError:
+                    yield path  # a broken or endless link: reading it will say so
+            yield from self._seen.new_among(stamped)
 
     def _walk(self, top: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         self._complete = True
@@ -156,7 +163,7 @@ class FolderWatcher:
                 self._watch(folder)  # before it is read, so that nothing falls between
                 with os.scandir(folder) as entries:
                     for entry in entries:
-                        if not self._wanted(entry.path):
+                        if not _wanted_name(entry.name):
                             continue
                         if entry.is_dir(follow_symlinks=False):
                             folders.append(entry.path)
@@ -197,7 +204,7 @@ class FolderWatcher:
                 status = os.lstat(path)
             except OSError:
                 return
-        stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
+        stamp = stamp_of(status)
         if self._seen.contains(path, *stamp):
             return
         if not told and abs(time.time() - status.st_mtime) < self._settle_s:
@@ -242,6 +249,16 @@ class FolderWatcher:
             yield path
         if empty or self._stop.is_set() or not self._complete:
             raise InterruptedError(f"{self.folder} could not be listed whole")
+
+
+def pause_s(wanted_s: float, took_s: float, cpu_s: float, cpu_share: float) -> float:
+    """Until the next scan: longer than wanted where scanning, however large the tree, would take more than a small
+    share of the time or `cpu_share` of a core."""
+    return max(wanted_s, took_s / SCAN_SHARE, cpu_s / cpu_share)
+
+
+def _wanted_name(name: str) -> bool:
+    return not name.startswith(".") and not name.lower().endswith(IGNORED_SUFFIXES)
 
 
 def _label_of(relative: str) -> str:

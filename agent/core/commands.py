@@ -6,20 +6,19 @@ names the job or generation it is about, so a repetition finds its work done or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from agent.core.facts import Scores
 from agent.job import Tier
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class PrepareJob(Command):
+class PrepareJob(Command, frozen=True):
     """Choose samples, reserve them, write the job folder."""
 
     job_id: str
@@ -29,55 +28,46 @@ class PrepareJob(Command):
     unseen: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AskTeacher(Command):
+class AskTeacher(Command, frozen=True):
     """Send (again) what of the job's requests is still unanswered."""
 
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class StartTrainer(Command):
+class StartTrainer(Command, frozen=True):
     job_id: str
     tier: Tier
 
 
-@dataclass(frozen=True, slots=True)
-class PauseTrainer(Command):
+class PauseTrainer(Command, frozen=True):
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeTrainer(Command):
+class ResumeTrainer(Command, frozen=True):
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopTrainer(Command):
+class StopTrainer(Command, frozen=True):
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class JudgeCandidate(Command):
+class JudgeCandidate(Command, frozen=True):
     """Take the trainer's candidate into the model store and classify the held-out images with it."""
 
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Promote(Command):
+class Promote(Command, frozen=True):
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class RollBack(Command):
+class RollBack(Command, frozen=True):
     """Make generation `to` the active one; nothing to do where it is."""
 
     to: int
 
 
-@dataclass(frozen=True, slots=True)
-class CloseJob(Command):
+class CloseJob(Command, frozen=True):
     """The round is over: remove the job folder; keep or release its samples; forget the candidate unless promoted."""
 
     job_id: str
@@ -88,8 +78,7 @@ class CloseJob(Command):
 JobState = Literal["QUEUED", "IN_PROGRESS", "SUCCEEDED", "FAILED", "TIMED_OUT", "REJECTED", "CANCELED"]
 
 
-@dataclass(frozen=True, slots=True)
-class ReportJob(Command):
+class ReportJob(Command, frozen=True):
     """Tell whoever published the trigger how its round stands."""
 
     trigger_id: str
@@ -101,7 +90,6 @@ class ReportJob(Command):
     generation: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReportEvent(Command):
+class ReportEvent(Command, frozen=True):
     kind: str
-    detail: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    detail: dict[str, str | int | float | bool | None] = {}

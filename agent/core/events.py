@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from agent.core.facts import LiveView, Reading, Scores
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Started(Event):
+class Started(Event, frozen=True):
     """The process came up with this state loaded; the model store's pointer says what is really active."""
 
     active: int
@@ -22,28 +21,23 @@ class Started(Event):
     labels: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ticked(Event):
+class Ticked(Event, frozen=True):
     """About a second has passed."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopOrdered(Event):
+class StopOrdered(Event, frozen=True):
     """SIGTERM: whatever runs is to be resumable."""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkCame(Event):
+class LinkCame(Event, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class LinkWent(Event):
+class LinkWent(Event, frozen=True):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TriggerArrived(Event):
+class TriggerArrived(Event, frozen=True):
     """An operator's trigger whose signature and expiry have been checked."""
 
     trigger_id: str
@@ -52,57 +46,48 @@ class TriggerArrived(Event):
     unseen: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CancelOrdered(Event):
+class CancelOrdered(Event, frozen=True):
     command_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class RollbackOrdered(Event):
+class RollbackOrdered(Event, frozen=True):
     command_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class NovelSampleStored(Event):
+class NovelSampleStored(Event, frozen=True):
     """A sample is durable; `count` in the buffer may be of new categories: those labelled as a known one are not."""
 
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetMeasured(Event):
+class BudgetMeasured(Event, frozen=True):
     reading: Reading
 
 
-@dataclass(frozen=True, slots=True)
-class JobPrepared(Event):
+class JobPrepared(Event, frozen=True):
     """The job folder is complete but for the teacher's answers."""
 
     job_id: str
     samples: int
 
 
-@dataclass(frozen=True, slots=True)
-class JobUnpreparable(Event):
+class JobUnpreparable(Event, frozen=True):
     job_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TeacherAnswered(Event):
+class TeacherAnswered(Event, frozen=True):
     """Everything asked of the teacher lies in the job folder."""
 
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class TeacherRefused(Event):
+class TeacherRefused(Event, frozen=True):
     job_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TrainerProgressed(Event):
+class TrainerProgressed(Event, frozen=True):
     job_id: str
     done: int
     total: int
@@ -111,15 +96,13 @@ class TrainerProgressed(Event):
 TrainerOutcome = Literal["finished", "failed", "killed", "out_of_memory", "illegal_instruction", "stopped", "hung"]
 
 
-@dataclass(frozen=True, slots=True)
-class TrainerEnded(Event):
+class TrainerEnded(Event, frozen=True):
     job_id: str
     outcome: TrainerOutcome
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CandidateJudged(Event):
+class CandidateJudged(Event, frozen=True):
     """The candidate was stored as `generation` and classified the held-out images. It does not know the categories
     `left_out`: too few samples were of them."""
 
@@ -129,14 +112,12 @@ class CandidateJudged(Event):
     left_out: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CandidateUnusable(Event):
+class CandidateUnusable(Event, frozen=True):
     job_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Promoted(Event):
+class Promoted(Event, frozen=True):
     """`generation` serves: the pointer is durable and frames go through it."""
 
     generation: int
@@ -144,25 +125,21 @@ class Promoted(Event):
     labels: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PromotionFailed(Event):
+class PromotionFailed(Event, frozen=True):
     generation: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class LiveMeasured(Event):
+class LiveMeasured(Event, frozen=True):
     view: LiveView
 
 
-@dataclass(frozen=True, slots=True)
-class RolledBack(Event):
+class RolledBack(Event, frozen=True):
     generation: int
     labels: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RollbackFailed(Event):
+class RollbackFailed(Event, frozen=True):
     reason: str
 
 

@@ -120,21 +120,22 @@ RULES: dict[Phase, dict[type[Event], Handler]] = {
     },
 }
 
-_OF_A_JOB = {JobPrepared, JobUnpreparable, TeacherAnswered, TeacherRefused, TrainerProgressed, TrainerEnded}
-_OF_A_CANDIDATE = {CandidateJudged, CandidateUnusable, PromotionFailed}
-_OF_THE_MACHINE = {BudgetMeasured, LiveMeasured, StopOrdered}
+_Kinds = frozenset[type[Event]]
+_BEFORE_TRAINING: _Kinds = frozenset({JobPrepared, JobUnpreparable, TeacherAnswered, TeacherRefused})
+_OF_A_TRAINER: _Kinds = frozenset({TrainerProgressed, TrainerEnded})
+_OF_A_JOB = _BEFORE_TRAINING | _OF_A_TRAINER
+_OF_A_CANDIDATE: _Kinds = frozenset({CandidateJudged, CandidateUnusable, PromotionFailed})
+_OF_THE_MACHINE: _Kinds = frozenset({BudgetMeasured, LiveMeasured, StopOrdered})
 
-IGNORED: dict[Phase, frozenset[type[Event]]] = {
+IGNORED: dict[Phase, _Kinds] = {
     # What a job or candidate still says after its round has ended (cancelled, timed out) concerns nobody any more.
-    Phase.IDLE: frozenset(_OF_A_JOB | _OF_A_CANDIDATE | _OF_THE_MACHINE),
-    Phase.COLLECTING: frozenset(_OF_A_JOB | _OF_A_CANDIDATE | _OF_THE_MACHINE),
-    Phase.AWAITING_TEACHER: frozenset({TrainerProgressed, TrainerEnded} | _OF_A_CANDIDATE | _OF_THE_MACHINE),
+    Phase.IDLE: _OF_A_JOB | _OF_A_CANDIDATE | _OF_THE_MACHINE,
+    Phase.COLLECTING: _OF_A_JOB | _OF_A_CANDIDATE | _OF_THE_MACHINE,
+    Phase.AWAITING_TEACHER: _OF_A_TRAINER | _OF_A_CANDIDATE | _OF_THE_MACHINE,
     # An answer may arrive twice, and a trainer stopped by an order of ours may end a moment later.
-    Phase.ADMITTED: frozenset(_OF_A_JOB | _OF_A_CANDIDATE | {LiveMeasured, StopOrdered}),
-    Phase.TRAINING: frozenset(
-        {JobPrepared, JobUnpreparable, TeacherAnswered, TeacherRefused, LiveMeasured} | _OF_A_CANDIDATE
-    ),
+    Phase.ADMITTED: _OF_A_JOB | _OF_A_CANDIDATE | {LiveMeasured, StopOrdered},
+    Phase.TRAINING: _BEFORE_TRAINING | _OF_A_CANDIDATE | {LiveMeasured},
     # Judging and swapping take seconds and always end in an event; there is nothing to time out.
-    Phase.VERIFYING: frozenset(_OF_A_JOB | _OF_THE_MACHINE | {Ticked}),
-    Phase.PROBATION: frozenset(_OF_A_JOB | _OF_A_CANDIDATE | {BudgetMeasured, StopOrdered}),
+    Phase.VERIFYING: _OF_A_JOB | _OF_THE_MACHINE | {Ticked},
+    Phase.PROBATION: _OF_A_JOB | _OF_A_CANDIDATE | {BudgetMeasured, StopOrdered},
 }

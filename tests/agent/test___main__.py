@@ -306,3 +306,16 @@ def test_as_a_process_the_answers_are_for_programs(root: Path, config: Path) -> 
 
 def test_the_door_is_served_by_one_thread_only() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "control"]
+
+
+def test_the_daemon_keeps_algebra_to_one_thread_unless_told_otherwise(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for set_before in ("", "3"):
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", set_before)
+        if not set_before:
+            monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+        state = config.parent / f"state{set_before}"
+        assert main(["run", "--config", str(config), "--set", f"device.state_dir={state}"]) == 1
+        assert "there is no model yet" in capsys.readouterr().err
+        assert os.environ["OPENBLAS_NUM_THREADS"] == (set_before or "1")

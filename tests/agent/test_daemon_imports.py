@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("torch", "av", "sklearn", "rich", "scipy", "matplotlib", "flatbuffers", "amqtt")
+SELDOM = ("asyncio", "difflib", "email", "http", "multiprocessing", "tarfile", "unittest", "xml")
+"""Parts of the standard library that a daemon needs once in a while, or never, and that cost it memory for months."""
 
 
 def loaded_by(root: Path, code: str) -> set[str]:
@@ -33,6 +35,11 @@ def test_the_daemon_and_the_head_tier_never_import_torch(root: Path, modules: st
 def test_the_daemon_imports_nothing_else_that_is_heavy_or_optional(root: Path) -> None:
     loaded = loaded_by(root, "import agent.daemon, agent.workshop, agent.__main__")
     assert not loaded & set(HEAVY)
+
+
+def test_the_daemon_imports_nothing_that_it_seldom_needs(root: Path) -> None:
+    loaded = loaded_by(root, "import agent.daemon, agent.workshop, agent.__main__, agent.adapters.mqtt, yaml")
+    assert "paho" in loaded and not loaded & set(SELDOM)
 
 
 def test_the_daemon_needs_no_yaml_and_no_optional_library(root: Path) -> None:

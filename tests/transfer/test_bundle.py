@@ -11,7 +11,20 @@ import pytest
 import safetensors.numpy
 
 from transfer import archive, signing
-from transfer.bundle import HOLDOUT, MODEL, STATISTICS, WEIGHTS, Bundle, BundleError, Manifest, load, pack, save, unpack
+from transfer.bundle import (
+    HOLDOUT,
+    MODEL,
+    STATISTICS,
+    WEIGHTS,
+    Bundle,
+    BundleError,
+    Manifest,
+    copy,
+    load,
+    pack,
+    save,
+    unpack,
+)
 from transfer.graph import network_graph
 from transfer.head import fit
 from transfer.spec import InputSpec, NetSpec, resnet_cifar
@@ -229,3 +242,26 @@ def test_what_is_not_trusted_leaves_nothing_behind(tmp_path: Path, files: dict[s
         for data in packed:
             refused(code, lambda data=data: unpack(data, there, trusted=trusted))
             assert not there.parent.exists() or not list(there.parent.iterdir())
+
+
+def test_a_copy_is_the_same_bundle(tmp_path: Path, files: dict[str, bytes], key: Any) -> None:
+    trusted = [signing.public_key_hex(key)]
+    save(tmp_path / "one", MANIFEST, files, key)
+    source = load(tmp_path / "one", trusted=trusted)
+    copied = copy(source, tmp_path / "two")
+    assert copied == load(tmp_path / "two", trusted=trusted) and copied.digest == source.digest
+    assert copied.directory == tmp_path / "two" and pack(tmp_path / "two") == pack(tmp_path / "one")
+    refused("exists", lambda: copy(source, tmp_path / "two"))
+    save(tmp_path / "unsigned", MANIFEST, files, None)
+    unsigned = load(tmp_path / "unsigned", trusted=None)
+    assert copy(unsigned, tmp_path / "copy of unsigned").manifest == unsigned.manifest
+
+
+@pytest.mark.parametrize("name", [MODEL, "manifest.json"])
+def test_a_source_that_has_changed_is_not_copied(tmp_path: Path, files: dict[str, bytes], key: Any, name: str) -> None:
+    save(tmp_path / "one", MANIFEST, files, key)
+    source = load(tmp_path / "one", trusted=None)
+    path = tmp_path / "one" / name
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    refused("hash_mismatch", lambda: copy(source, tmp_path / "two"))
+    assert [each.name for each in tmp_path.iterdir()] == ["one"]

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,3 +140,30 @@ def test_an_unreachable_broker_is_named(free_port: int) -> None:
     with pytest.raises(SessionEnded, match=rf"127\.0\.0\.1:{free_port}.*refused") as caught:
         Drive(a_config(free_port), "5").session.begin()
     assert not caught.value.version_suspect
+
+
+LOADED = "import sys, agent.adapters.mqtt_session\nprint('http.client' in sys.modules, 'urllib.request' in sys.modules)"
+
+
+def loaded(*more: str, path: Path) -> list[str]:
+    root = Path(__file__).resolve().parents[3]
+    environment = os.environ | {"PYTHONPATH": str(path)}
+    code = "\n".join([LOADED, *more])
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, check=True)
+    return ran.stdout.decode().split()
+
+
+def test_the_http_library_is_not_loaded_but_can_be(tmp_path: Path) -> None:
+    """paho finds out about proxies through it, and has no use for the answer without PySocks."""
+    connect = (
+        "import socket, urllib.request\nfrom paho.mqtt.client import CallbackAPIVersion, Client",
+        "with socket.create_server(('127.0.0.1', 0)) as server:",
+        "    print(Client(CallbackAPIVersion.VERSION2).connect('127.0.0.1', server.getsockname()[1]))",
+        "print(urllib.request.Request('http://x/').host)",
+    )
+    assert loaded(*connect, path=tmp_path) == ["False", "False", "0", "x"]
+
+
+def test_with_pysocks_paho_may_ask_for_a_proxy(tmp_path: Path) -> None:
+    (tmp_path / "socks.py").write_text("")
+    assert loaded(path=tmp_path) == ["True", "True"]

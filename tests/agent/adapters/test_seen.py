@@ -89,6 +89,18 @@ def test_without_a_disk_it_works_from_memory_and_keeps_for_later(tmp_path: Path)
     assert SeenFiles(blocked / "seen.db").contains("/in/a", 1, 1, 1)
 
 
+def test_many_are_looked_up_at_once(tmp_path: Path) -> None:
+    seen = SeenFiles(tmp_path / "seen.db")
+    files = [(f"/in/{n}", (n, n, n)) for n in range(9)]
+    for flushed, (path, stamp) in enumerate(files[::2]):
+        seen.add(path, *stamp)
+        if flushed % 2:
+            seen.flush()
+    rewritten = ("/in/4", (4, 5, 4))
+    assert seen.new_among([*files, rewritten]) == ["/in/1", "/in/3", "/in/5", "/in/7", "/in/4"]
+    assert seen.new_among([]) == []
+
+
 _stamp = st.tuples(*[st.integers(0, 2**62)] * 3)
 
 

@@ -34,6 +34,30 @@ def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
     assert file.quarantined is None
 
 
+def test_opening_and_reading_what_is_there_writes_nothing(tmp_path: Path) -> None:
+    """A card wears out, and a start has to wait for it."""
+    path = tmp_path / "a.db"
+    file = open_file(path)
+    put(file, 1)
+    file.close()  # now all is in the one file
+    written = path.read_bytes(), path.stat().st_mtime_ns
+    file = open_file(path)
+    assert all_of(file) == [1]
+    wal = tmp_path / "a.db-wal"
+    assert not wal.exists() or wal.stat().st_size == 0
+    file.close()
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == written
+
+
+def test_a_schema_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    broken = SqliteFile(tmp_path / "a.db", f"{SCHEMA} CREATE TABLE t (y);", synchronous="FULL")
+    with pytest.raises(DatabaseUnavailable, match="already exists"):
+        broken.run(lambda db: None)
+    whole = open_file(tmp_path / "a.db")
+    assert whole.run(lambda db: db.execute("SELECT count(*) FROM sqlite_master").fetchone()) == (1,)
+    assert whole.quarantined is None
+
+
 def test_a_failing_transaction_leaves_nothing(tmp_path: Path) -> None:
     file = open_file(tmp_path / "a.db")
 

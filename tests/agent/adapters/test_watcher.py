@@ -283,6 +283,29 @@ def test_after_an_overflow_everything_is_found(
     assert w.origins(1) == ["a.png"]
 
 
+@pytest.mark.parametrize(
+    ("took_s", "cpu_s", "pause"),
+    [(0.01, 0.01, 30.0), (0.05, 0.05, 30.0), (0.1, 0.1, 50.0), (1.0, 1.0, 500.0), (3.0, 0.01, 60.0)],
+)
+def test_a_large_tree_is_scanned_seldom(took_s: float, cpu_s: float, pause: float) -> None:
+    """However large it is: 0.2 % of a core; slow without work for us (a network share): 5 % of the time."""
+    assert watcher.pause_s(30.0, took_s, cpu_s, folder_notices.Inotify.scan_share) == pytest.approx(pause)
+
+
+def test_every_file_of_a_large_tree_is_found(
+    watch: Callable[..., Watch], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "LOOKED_UP_AT_ONCE", 3)
+    for number in range(10):
+        place = folder / f"{number % 2}"
+        place.mkdir(exist_ok=True)
+        (place / f"{number}.png").write_bytes(png(number))
+    (folder / "gone.png").symlink_to(folder / "nowhere")
+    w = watch(retries=0).start()
+    assert sorted(w.origins(10)) == sorted(f"{number % 2}/{number}.png" for number in range(10))
+    assert w.rejected.get(timeout=WAIT_S)[0].name == "gone.png" and w.quiet()
+
+
 def test_lost_notices_are_made_up_for_by_the_rescan(
     watch: Callable[..., Watch], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
