@@ -37,7 +37,7 @@ class PageError(ValueError):
 
 def read(folder: Path) -> dict[str, Document]:
     """The documents by the benchmark's name. Raises PageError."""
-    found = {}
+    found: dict[str, Document] = {}
     for name in BENCHMARKS:
         path = folder / f"{name}.json"
         if not path.exists():
