@@ -52,7 +52,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     unseen: bool = False
     use_unlabelled: bool = False
     views: Annotated[int, Meta(ge=1, le=64)] = 2
-    epochs: Annotated[int, Meta(ge=1, le=1000)] = 12
+    epochs: Annotated[int, Meta(ge=1, le=1000)] = 4
     batch_size: Annotated[int, Meta(ge=2, le=4096)] = 64
     learning_rate: Annotated[float, Meta(gt=0, le=10)] = 3e-3
     threads: Annotated[int, Meta(ge=1, le=256)] = 1

@@ -61,7 +61,7 @@ class Network(nn.Module):
         for operation in self.blueprint.operations:
             module = _module(operation)
             if module is not None:
-                _place(self, operation.name, module)
+                place(self, operation.name, module)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
@@ -146,7 +146,7 @@ def _module(operation: Operation) -> nn.Module | None:
     return None
 
 
-def _place(root: nn.Module, name: str, module: nn.Module) -> None:
+def place(root: nn.Module, name: str, module: nn.Module) -> None:
     """Hang the module under its dotted name."""
     *path, last = name.split(".")
     for part in path:

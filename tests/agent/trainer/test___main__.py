@@ -96,6 +96,16 @@ def test_head(world: World, tmp_path: Path, trainer: Callable[[Path], subprocess
     assert result_of(job) == result and candidate_of(job).digest == made
 
 
+def test_training_does_without_torchs_compiler(world: World, tmp_path: Path, root: Path) -> None:
+    """It would hold 70 MiB and take a second, and nothing here is compiled."""
+    job = world.job(tmp_path, PICTURES, tier="transfer")
+    world.answer(job)
+    code = f"import sys; from agent.trainer.__main__ import main; code = main([{str(job)!r}])\n"
+    code += "print(code, 'torch._dynamo' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "0 False"
+
+
 def test_transfer_with_the_teachers_answers(
     world: World, tmp_path: Path, trainer: Callable[[Path], subprocess.CompletedProcess[str]]
 ) -> None:

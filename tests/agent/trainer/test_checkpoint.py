@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from agent.trainer.checkpoint import Checkpoint
+from agent.trainer.nesterov import Nesterov
 
 DATA = torch.arange(12, dtype=torch.float32).reshape(4, 3) / 10
 
@@ -22,12 +23,12 @@ class Training:
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
         self.net[0].requires_grad_(False)
-        self.optimiser = torch.optim.SGD(self.net[1].parameters(), lr=0.1, momentum=0.9, nesterov=True)
-        self.checkpoint = Checkpoint(path, self.net, self.optimiser, key=key)
+        moving = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
+        self.optimiser = Nesterov(moving, dict.fromkeys(moving, 0.1))
+        self.checkpoint = Checkpoint(path, self.optimiser, key=key)
 
     def step(self, times: int = 1) -> None:
         for _ in range(times):
-            self.optimiser.zero_grad()
             self.net(DATA).square().sum().backward()
             self.optimiser.step()
 
@@ -66,7 +67,7 @@ def test_momentum_matters_and_is_kept(path: Path) -> None:
     assert not any(".0." in name for name in tensors)  # what does not move is not written
 
 
-def test_before_the_first_step_there_is_no_momentum_yet(path: Path) -> None:
+def test_before_the_first_step_there_is_nothing_to_remember(path: Path) -> None:
     training = Training(path)
     training.checkpoint.save(0)
     assert Training(path).checkpoint.load() == 0
@@ -77,7 +78,9 @@ def test_before_the_first_step_there_is_no_momentum_yet(path: Path) -> None:
     assert other.weights() == training.weights()
 
 
-@pytest.mark.parametrize("damage", ["torn", "junk", "empty", "directory", "another", "no epoch", "lacking"])
+@pytest.mark.parametrize(
+    "damage", ["torn", "junk", "empty", "directory", "another", "no epoch", "lacking", "misshapen"]
+)
 def test_what_is_no_checkpoint_of_this_training_is_not_used(path: Path, damage: str) -> None:
     training = Training(path, key="transfer:4" if damage == "another" else "sparse:4")
     training.step()
@@ -97,6 +100,9 @@ def test_what_is_no_checkpoint_of_this_training_is_not_used(path: Path, damage: 
         safetensors.torch.save_file(tensors, path, metadata={"key": "sparse:4", "epoch": "-3"})
     elif damage == "lacking":
         del tensors["weight.1.bias"]
+        safetensors.torch.save_file(tensors, path, metadata={"key": "sparse:4", "epoch": "7"})
+    elif damage == "misshapen":
+        tensors["weight.1.bias"] = torch.zeros(3)
         safetensors.torch.save_file(tensors, path, metadata={"key": "sparse:4", "epoch": "7"})
     fresh = Training(path)
     before = fresh.weights()
