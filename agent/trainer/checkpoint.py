@@ -1,4 +1,4 @@
-"""Where a killed training goes on: weights that move, their momentum, and the epoch, replaced atomically."""
+"""Where a killed training goes on: weights that move, their momentum and pace, and the epoch, replaced atomically."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Checkpoint:
         self._path, self._key = path, key
         self._tensors = {f"weight.{name}": parameter.detach() for name, parameter in optimiser.parameters.items()}
         self._tensors |= {f"momentum.{name}": momentum for name, momentum in optimiser.momentum.items()}
+        self._tensors["pace"] = optimiser.pace
 
     def save(self, epoch: int) -> None:
         """`epoch` is the one to go on with. An epoch interrupted in its middle is done again from these weights."""

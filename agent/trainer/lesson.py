@@ -29,6 +29,14 @@ truck new, two draws of 500: 50 ends at 94.0 % of ten categories (old 93.7, new 
 94.0 (93.8, 95.4), and without moving a feature (tier `head`) at 93.9 (94.0, 92.4)."""
 CLASSIFIER_RATE = 10.0
 """The classifier's learning rate, as a multiple of the convolutions'."""
+MOST_DRIFT = 0.05
+"""Of the features, relative to their mean square. What holds them weighs ten times all else by then, and a round that
+went well stayed below a thousandth: beyond it, steps are too large for this network, and each makes the next worse."""
+SLOWEST = 2.0**-8
+
+
+class RanAwayError(ArithmeticError):
+    """The features left where they were held; see MOST_DRIFT."""
 
 
 class Old(NamedTuple):
@@ -54,6 +62,7 @@ class Lesson:
     ) -> None:
         moving = net.last_convolutions()[groups]
         self.optimiser = _optimiser(net, moving, inputs.job.learning_rate)
+        self._begun = {name: moved.detach().clone() for name, moved in self.optimiser.parameters.items()}
         self.task = task_of(inputs, taught)
         self._taught, self._classifier = taught, net.last_linear
         self._prefix = Prefix(folded(net), moving[0], self.task, report)
@@ -62,9 +71,19 @@ class Lesson:
         self._shared = shared_columns(inputs, taught)
 
     def step(self, batch: Rows, old: Old, share: float = 1.0) -> None:
-        """One step of `share` of the learning rate on the views numbered `batch`, beside pseudo-features."""
+        """One step of `share` of the learning rate on the views numbered `batch`, beside pseudo-features. Raises
+        RanAwayError, with nothing changed by this step."""
         self.loss(batch, old).backward()  # type: ignore[no-untyped-call]
         self.optimiser.step(share)
+
+    @torch.no_grad()
+    def begin_again(self) -> bool:
+        """From where it began, at half the pace; False where that would be slower than SLOWEST."""
+        self.optimiser.pace.mul_(0.5)
+        for name, moved in self.optimiser.parameters.items():
+            moved.copy_(self._begun[name])
+            self.optimiser.momentum[name].zero_()
+        return float(self.optimiser.pace) >= SLOWEST
 
     def loss(self, batch: Rows, old: Old) -> Tensor:
         """l1*J1 + l2*sum(Jb) + l3*J3 (the paper, section 4.1), what the old categories say, and the drift."""
@@ -74,6 +93,8 @@ class Lesson:
     def _loss_of(self, batch: Rows, out: Outputs) -> Tensor:
         views = torch.from_numpy(batch)
         drift = (out.feature - self._former.feature[views]).square().mean() / self._energy
+        if not float(drift.detach()) < MOST_DRIFT:  # nor is what is no number
+            raise RanAwayError
         loss = LAMBDA_KEEP * drift
         targets = torch.from_numpy(self.task.targets[batch])
         labelled = targets != UNLABELLED

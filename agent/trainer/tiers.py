@@ -22,8 +22,8 @@ import torch
 from agent.job import Tier
 from agent.trainer import candidate, rows
 from agent.trainer.checkpoint import Checkpoint
-from agent.trainer.inputs import Inputs
-from agent.trainer.lesson import Lesson, Old
+from agent.trainer.inputs import Inputs, Unteachable
+from agent.trainer.lesson import Lesson, Old, RanAwayError
 from agent.trainer.teacher import Taught
 from transfer.class_statistics import ClassStatistics
 from transfer.folded import folded
@@ -89,10 +89,28 @@ def pseudo(statistics: ClassStatistics, count: int, seed: int) -> Old:
 
 
 def _train(inputs: Inputs, learning: Lesson, report: Report, stopping: Callable[[], bool]) -> None:
-    job, statistics, count = inputs.job, inputs.model.statistics(), len(learning.task)
+    """All epochs, more slowly where the configured rate is too much for this network."""
     path = inputs.folder / "checkpoint.safetensors"
-    checkpoint = Checkpoint(path, learning.optimiser, key=f"{job.tier}:{count}")
+    checkpoint = Checkpoint(path, learning.optimiser, key=f"{inputs.job.tier}:{len(learning.task)}")
     first_epoch = checkpoint.load()
+    while True:
+        try:
+            return _descend(inputs, learning, checkpoint, first_epoch, report, stopping)
+        except RanAwayError:
+            if not learning.begin_again():
+                raise Unteachable("the features cannot be held however small the steps: lower the rate") from None
+            first_epoch = 0
+
+
+def _descend(
+    inputs: Inputs,
+    learning: Lesson,
+    checkpoint: Checkpoint,
+    first_epoch: int,
+    report: Report,
+    stopping: Callable[[], bool],
+) -> None:
+    job, statistics, count = inputs.job, inputs.model.statistics(), len(learning.task)
     report("train", first_epoch, job.epochs)
     for epoch in range(first_epoch, job.epochs):
         share = 0.5 * (1 + np.cos(np.pi * epoch / job.epochs))

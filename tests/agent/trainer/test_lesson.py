@@ -103,6 +103,19 @@ def test_steps_go_down(prepared: Callable[..., Inputs]) -> None:
     assert float(learning.loss(every, old(read)).detach()) < first
 
 
+def test_steps_too_large_run_away_and_it_begins_again_at_half_the_pace(prepared: Callable[..., Inputs]) -> None:
+    read = prepared("transfer", learning_rate=1.0)
+    learning, net = begun(read)
+    before = {name: value.copy() for name, value in weights_of(net).items()}
+    with pytest.raises(lesson.RanAwayError):
+        for _ in range(20):
+            learning.step(BATCH, old(read))
+    assert learning.begin_again() and float(learning.optimiser.pace) == 0.5
+    assert all(np.array_equal(value, before[name]) for name, value in weights_of(net).items())
+    assert not any(momentum.any() for momentum in learning.optimiser.momentum.values())
+    assert [learning.begin_again() for _ in range(8)] == [True] * 7 + [False]
+
+
 def test_columns_are_shared_by_label_not_by_place(prepared: Callable[..., Inputs]) -> None:
     read = prepared("transfer")
     nothing = np.zeros((24, 1, 3), np.float32)

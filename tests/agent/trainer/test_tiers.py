@@ -15,9 +15,10 @@ from tiny_world import NEW, OLD, World, images, ready
 from agent.adapters.inference import Classifier
 from agent.job import read_job, write_job
 from agent.trainer import teacher, tiers
-from agent.trainer.inputs import UNLABELLED, Inputs
+from agent.trainer.inputs import UNLABELLED, Inputs, Unteachable
+from agent.trainer.lesson import MOST_DRIFT
 from agent.trainer.task import task_of
-from transfer import bundle
+from transfer import bundle, tflite
 
 LIME = images(NEW, 24, seed=4)
 Progress = list[tuple[str, int, int]]
@@ -159,6 +160,34 @@ def test_stopping_leaves_a_checkpoint_and_no_candidate(prepared: Callable[..., I
     assert (read.folder / "checkpoint.safetensors").exists() and not (read.folder / "candidate").exists()
     _, told = learn(read)
     assert [i for stage, i, _ in told if stage == "train"] == [1, 2, 3]
+
+
+def test_a_rate_too_large_for_the_network_is_halved_until_the_features_hold(prepared: Callable[..., Inputs]) -> None:
+    read = prepared("transfer", learning_rate=0.1)
+    _, told = learn(read)
+    epochs = [i for stage, i, _ in told if stage == "train"]
+    assert epochs.count(0) > 1 and epochs[-4:] == [0, 1, 2, 3]
+    candidate = bundle.load(read.folder / "candidate", trusted=None)
+    was, now = (
+        tflite.features(one.tflite_path.read_bytes(), read.images, one.manifest.input)
+        for one in (read.model, candidate)
+    )
+    assert np.square(now - was).mean() < 2 * MOST_DRIFT * np.square(was).mean()
+
+
+def test_a_stopped_training_goes_on_at_the_pace_it_had(prepared: Callable[..., Inputs]) -> None:
+    whole, _ = learn(prepared("transfer", learning_rate=0.1))
+    read = prepared("transfer", learning_rate=0.1)
+    with pytest.raises(tiers.Stopped):
+        learn(read, stop_after=30)
+    again, told = learn(read)
+    assert [i for stage, i, _ in told if stage == "train"].count(0) == 0
+    assert all(np.array_equal(value, again[name]) for name, value in whole.items())
+
+
+def test_a_rate_beyond_all_measure_is_said(prepared: Callable[..., Inputs]) -> None:
+    with pytest.raises(Unteachable, match="lower the rate"):
+        learn(prepared("transfer", learning_rate=1e9))
 
 
 def test_a_checkpoint_of_another_tier_is_not_gone_on_with(prepared: Callable[..., Inputs]) -> None:
