@@ -83,7 +83,7 @@ def fine_tuned(task: Task, rate: float, epochs: int = EPOCHS) -> Learned:
 
 def rilod_of(task: Task, student: Student, choice: Choice, epochs: int = EPOCHS) -> Learned:
     """(b) RILOD (Li et al. 2019) on the network of `task.start`, from the new images alone."""
-    net = grown(task.start, task.images, "mean feature", 0).cpu()
+    net = grown(task.start, task.images, choice.row, 0).cpu()
     former = copy.deepcopy(net).requires_grad_(False)
     labels = (*task.start.labels, "new")
     loss_of = rilod.loss(Lesson(net, former, student.teacher, labels, task.images, task.start, choice))

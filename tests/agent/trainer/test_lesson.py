@@ -113,7 +113,7 @@ def test_steps_too_large_run_away_and_it_begins_again_at_half_the_pace(prepared:
     assert learning.begin_again() and float(learning.optimiser.pace) == 0.5
     assert all(np.array_equal(value, before[name]) for name, value in weights_of(net).items())
     assert not any(momentum.any() for momentum in learning.optimiser.momentum.values())
-    assert [learning.begin_again() for _ in range(8)] == [True] * 7 + [False]
+    assert [learning.begin_again() for _ in range(10)] == [True] * 9 + [False]
 
 
 def test_columns_are_shared_by_label_not_by_place(prepared: Callable[..., Inputs]) -> None:

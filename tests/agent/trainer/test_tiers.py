@@ -163,7 +163,7 @@ def test_stopping_leaves_a_checkpoint_and_no_candidate(prepared: Callable[..., I
 
 
 def test_a_rate_too_large_for_the_network_is_halved_until_the_features_hold(prepared: Callable[..., Inputs]) -> None:
-    read = prepared("transfer", learning_rate=0.1)
+    read = prepared("transfer", learning_rate=0.03)
     _, told = learn(read)
     epochs = [i for stage, i, _ in told if stage == "train"]
     assert epochs.count(0) > 1 and epochs[-4:] == [0, 1, 2, 3]
@@ -176,18 +176,18 @@ def test_a_rate_too_large_for_the_network_is_halved_until_the_features_hold(prep
 
 
 def test_a_stopped_training_goes_on_at_the_pace_it_had(prepared: Callable[..., Inputs]) -> None:
-    whole, _ = learn(prepared("transfer", learning_rate=0.1))
-    read = prepared("transfer", learning_rate=0.1)
+    whole, _ = learn(prepared("transfer", learning_rate=0.03))
+    read = prepared("transfer", learning_rate=0.03)
     with pytest.raises(tiers.Stopped):
         learn(read, stop_after=30)
     again, told = learn(read)
-    assert [i for stage, i, _ in told if stage == "train"].count(0) == 0
+    assert next(i for stage, i, _ in told if stage == "train") > 0
     assert all(np.array_equal(value, again[name]) for name, value in whole.items())
 
 
 def test_a_rate_beyond_all_measure_is_said(prepared: Callable[..., Inputs]) -> None:
     with pytest.raises(Unteachable, match="lower the rate"):
-        learn(prepared("transfer", learning_rate=1e9))
+        learn(prepared("transfer", learning_rate=10.0))
 
 
 def test_a_checkpoint_of_another_tier_is_not_gone_on_with(prepared: Callable[..., Inputs]) -> None:
