@@ -139,7 +139,8 @@ def _tier(given: Inputs, taught: Taught | None) -> Step:
     learning = tiers.lesson(given, taught, tiers.grown(given, taught), lambda stage, done, total: None)
     old = tiers.pseudo(given.model.statistics(), BATCH, seed=0)
     batches = _batches(len(learning.task))
-    return lambda: learning.step(next(batches), old)
+    # A share of nothing is as much work, and random weights stay where they are.
+    return lambda: learning.step(next(batches), old, share=0.0)
 
 
 def _head(given: Inputs) -> Step:

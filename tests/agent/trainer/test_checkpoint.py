@@ -63,7 +63,7 @@ def test_momentum_matters_and_is_kept(path: Path) -> None:
     whole.step(3)
     whole.checkpoint.save(3)
     tensors = safetensors.torch.load_file(path)
-    assert {name.split(".")[0] for name in tensors} == {"weight", "momentum"}
+    assert {name.split(".")[0] for name in tensors} == {"weight", "momentum", "pace"}
     assert not any(".0." in name for name in tensors)  # what does not move is not written
 
 

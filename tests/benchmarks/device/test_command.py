@@ -67,4 +67,4 @@ def test_help_tells_how_it_is_measured(given: list[Conditions], capsys: pytest.C
 def test_every_benchmark_is_a_module_with_a_measure() -> None:
     for name in command.BENCHMARKS:
         source = (Path(command.__file__).parent / f"{name}.py").read_text("utf-8")
-        assert "def measure(conditions: Conditions) -> Findings:" in source
+        assert "\ndef measure(conditions: Conditions" in source and ") -> Findings:" in source

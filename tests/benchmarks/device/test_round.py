@@ -35,6 +35,7 @@ def test_rivals_are_measured_by_the_mean_of_our_rounds() -> None:
     theirs = {
         "fine-tuning": (learned(200.0), accuracy(80)),
         "rilod": (learned(400.0, epochs=12), accuracy(85)),
+        "rilod-unseen": (learned(100.0), accuracy(90)),
         "refit": (learned(5.0), accuracy(88)),
     }
     found = findings(laps, [Ours("head", {"train": 1.0}, accuracy(91))], theirs)
@@ -43,10 +44,13 @@ def test_rivals_are_measured_by_the_mean_of_our_rounds() -> None:
         "vs_rilod": 40.0,
         "vs_refit": 0.5,
         "vs_rilod_as_run": 9.6,
+        "points_above_rilod": 6.0,
+        "points_above_rilod_unseen": 1.0,
         "seconds": 10.0,
         "seconds_by_stage": {"train": 7.0, "swap": 3.0},
-        "points_above_rilod": 6.0,
     }
+    del theirs["rilod-unseen"]
+    assert findings(laps, [], theirs).figures["points_above_rilod_unseen"] is None
     assert found.at_least == {"vs_finetune": 10, "vs_rilod": 50}
     assert [row["way"] for row in found.rows] == [
         "tier transfer",
@@ -54,6 +58,7 @@ def test_rivals_are_measured_by_the_mean_of_our_rounds() -> None:
         "tier head",
         "fine-tuning",
         "rilod",
+        "rilod-unseen",
         "refit",
     ]
     assert found.rows[2]["by_ours"] == 0.1 and found.rows[3]["seconds"] == 200.0
@@ -82,7 +87,7 @@ def test_the_real_loop_and_all_rivals(make_setting: Callable[..., Setting], ship
 
 def test_the_uncompressed_network_has_no_row_of_the_new_category(shipped: Student) -> None:
     labels = ("red", "across", "down")
-    start = measuring._knowing_only(shipped, labels)
+    start = measuring._knowing_only(shipped.teacher, labels)
     assert start.labels == labels and start.net.spec.classes == 3
     images = toy.data().test_images[:6]
     whole = shipped.teacher.logits(images)
