@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agent.config import Config, ConfigError, as_document, environment, load, profile_names
+from agent.config import Config, ConfigError, as_document
+from agent.config_file import environment, load, profile_names
 
 EXAMPLES = """examples:
   understudy agent check-config --config /etc/understudy/agent.yaml

@@ -1,27 +1,17 @@
-"""The configuration: frozen dataclasses, parsed with profile < file < environment < flag.
+"""The configuration: frozen dataclasses, and what is wrong with their values.
 
-A key that does not exist is an error that names its path and its nearest neighbour. Every field's meaning is in its
-metadata, from which docs/configuration.md and `understudy agent show-config --explain` are made.
+Every field's meaning and range are in its metadata, from which docs/configuration.md and `understudy agent show-config
+--explain` are made. `agent.config_file` reads it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import reprlib
+import re
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
-
-import msgspec
-
-MAX_CONFIG_BYTES = 1024 * 1024
-ENVIRONMENT_PREFIX = "UNDERSTUDY__"
-PROFILES = Path(__file__).resolve().parent.parent / "firmware_profiles"
-
-T = TypeVar("T")
+from typing import Any, Literal
 
 
 class ConfigError(ValueError):
@@ -30,6 +20,10 @@ class ConfigError(ValueError):
 
 def _says(default: Any, text: str) -> Any:
     return field(default=default, metadata={"says": text})
+
+
+def _number(default: Any, between: tuple[float, float], text: str) -> Any:
+    return field(default=default, metadata={"says": text, "between": between})
 
 
 def _default_name() -> str:
@@ -51,32 +45,41 @@ class Source:
     folder: str = _says("", "folder to watch (kind folder); its subfolders are watched too")
     folder_labels: bool = _says(False, "an image in a subfolder is of the category that the subfolder is named after")
     camera: str = _says("", "V4L2 device (/dev/video0), rtsp:// URL or a video file (kind camera)")
-    fps: float = _says(1.0, "frames a second taken from the camera")
-    rescan_s: float = _says(30.0, "how often the folder is read whole, in case notifications were lost")
-    max_file_mib: float = _says(32.0, "a larger file is refused unread")
-    max_megapixels: float = _says(50.0, "a larger image is refused undecoded")
+    fps: float = _number(1.0, (0.001, 240), "frames a second taken from the camera")
+    rescan_s: float = _number(
+        30.0, (0.05, 86_400), "how often the folder is read whole, in case notifications were lost"
+    )
+    max_file_mib: float = _number(32.0, (0.001, 1024), "a larger file is refused unread")
+    max_megapixels: float = _number(50.0, (0.001, 500), "a larger image is refused undecoded")
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     bundle: str = _says("", "bundle imported at the first start; later generations are learned or delivered")
-    threads: int = _says(1, "inference threads; more collapse beside another job")
+    threads: int = _number(1, (1, 64), "inference threads; more collapse beside another job")
     trusted_keys: tuple[str, ...] = _says((), "Ed25519 public keys (hex) whose bundles may be used")
 
 
 @dataclass(frozen=True, slots=True)
 class Mqtt:
     host: str = _says("", "broker; empty = work without one")
-    port: int = _says(1883, "its port; 8883 is usual with TLS")
+    port: int = _number(1883, (1, 65_535), "its port; 8883 is usual with TLS")
     username: str = _says("", "name for the broker")
     password_file: str = _says("", "file whose first line is the password; never the password itself")
     tls: bool = _says(False, "encrypt; the system's authorities are used unless ca_file is given")
     ca_file: str = _says("", "certificate authority of the broker")
     cert_file: str = _says("", "this device's certificate, for mutual TLS")
     key_file: str = _says("", "its private key")
-    keepalive_s: int = _says(30, "after two of these without an echo the link is rebuilt")
-    max_message_bytes: int = _says(120_000, "largest payload published; the broker's own limit is respected too")
-    outbox_mib: float = _says(16.0, "what may wait on disk while the broker is away; the oldest goes first")
+    keepalive_s: int = _number(30, (1, 3_600), "after two of these without an echo the link is rebuilt")
+    max_message_bytes: int = _number(
+        120_000, (2_000, 268_435_455), "largest payload published; the broker's own limit is respected too"
+    )
+    outbox_mib: float = _number(
+        16.0, (0.1, 100_000), "what may wait on disk while the broker is away; the oldest goes first"
+    )
+    outbox_max_age_s: float = _number(
+        604_800.0, (1, 1e8), "a message that has waited longer is given up: a week of powered-on time"
+    )
     operator_keys: tuple[str, ...] = _says((), "Ed25519 public keys (hex) whose triggers and commands are obeyed")
 
 
@@ -92,9 +95,11 @@ class Privacy:
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
-    false_alarm_rate: float = _says(0.02, "share of known images that may be flagged as novel")
-    buffer_share: float = _says(0.05, "share of known images that may be buffered as possibly new")
-    buffer_mib: float = _says(64.0, "disk for buffered samples; the commonest label's oldest goes first")
+    false_alarm_rate: float = _number(0.02, (0.0, 0.5), "share of known images that may be flagged as novel")
+    buffer_share: float = _number(0.05, (0.0, 0.9), "share of known images that may be buffered as possibly new")
+    buffer_mib: float = _number(
+        64.0, (0.1, 1_000_000), "disk for buffered samples; the commonest label's oldest goes first"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,63 +107,93 @@ class Training:
     tier: Literal["auto", "head", "sparse", "transfer"] = _says(
         "auto", "auto: transfer with a teacher, else sparse; head where torch is absent"
     )
-    epochs: int = _says(4, "passes over the new samples")
-    views: int = _says(2, "augmented views of each sample that the teacher is asked about")
-    batch_size: int = _says(64, "samples a step")
-    learning_rate: float = _says(3e-3, "of the last convolutions; the classifier's is ten times it")
-    threads: int = _says(0, "trainer threads; 0 = all cores but one, at least one")
-    nice: int = _says(10, "the trainer's niceness")
-    memory_mib: int = _says(0, "data the trainer may allocate; 0 = no limit")
-    holdout_share: float = _says(0.2, "share of the new samples that judge the candidate instead of training it")
+    epochs: int = _number(4, (1, 1000), "passes over the new samples")
+    views: int = _number(2, (1, 64), "augmented views of each sample that the teacher is asked about")
+    batch_size: int = _number(64, (2, 4096), "samples a step")
+    learning_rate: float = _number(3e-3, (1e-9, 10), "of the last convolutions; the classifier's is ten times it")
+    threads: int = _number(0, (0, 256), "trainer threads; 0 = all cores but one, at least one")
+    nice: int = _number(10, (0, 19), "the trainer's niceness")
+    memory_mib: int = _number(0, (0, 1_000_000), "data the trainer may allocate; 0 = no limit")
+    holdout_share: float = _number(
+        0.2, (0.05, 0.5), "share of the new samples that judge the candidate instead of training it"
+    )
     quantise: Literal["none", "dynamic_int8"] = _says("dynamic_int8", "weights of the candidate's .tflite")
     use_unlabelled: bool = _says(False, "samples whose category nobody knows train too, by the teacher's answer alone")
-    min_samples: int = _says(20, "a round is not begun with fewer")
-    collect_limit_s: float = _says(86_400.0, "collecting is given up (or done with what there is) after this")
-    teacher_timeout_s: float = _says(30.0, "the teacher is asked again after this, doubled each time")
-    teacher_attempts: int = _says(6, "then the round goes on without the teacher")
-    admission_limit_s: float = _says(172_800.0, "a round that the budget has not admitted by then is given up")
-    time_limit_s: float = _says(3_600.0, "the trainer is stopped after this")
-    attempts: int = _says(3, "trainer failures in a row, without progress, that end the round")
-    backoff_s: float = _says(30.0, "wait after a failure, doubled each time, at most an hour")
+    min_samples: int = _number(20, (4, 100_000), "a round is not begun with fewer")
+    collect_limit_s: float = _number(
+        86_400.0, (1, 1e8), "collecting is given up (or done with what there is) after this"
+    )
+    teacher_timeout_s: float = _number(30.0, (0.1, 86_400), "the teacher is asked again after this, doubled each time")
+    teacher_attempts: int = _number(6, (1, 1000), "then the round goes on without the teacher")
+    admission_limit_s: float = _number(
+        172_800.0, (1, 1e8), "a round that the budget has not admitted by then is given up"
+    )
+    time_limit_s: float = _number(3_600.0, (1, 1e8), "the trainer is stopped after this")
+    attempts: int = _number(3, (1, 100), "trainer failures in a row, without progress, that end the round")
+    hang_s: float = _number(
+        900.0, (1, 86_400), "a trainer without progress for so long is killed; it counts as an attempt"
+    )
+    failures: int = _number(3, (1, 1000), "rounds failed in a row after which none is begun until told to `resume`")
+    cpu_percent: float = _number(0.0, (0, 100), "of the machine for the trainer, where cgroups allow it; 0 = no limit")
+    backoff_s: float = _number(30.0, (0.0, 3_600), "wait after a failure, doubled each time, at most an hour")
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
     """When a round may train. Training pauses beyond a limit and goes on only when it is kept by `margin`."""
 
-    max_cpu_percent: float = _says(95.0, "of the whole machine, before training starts (not while it trains)")
-    min_available_mib: float = _says(300.0, "memory that must be available")
-    max_temperature_c: float = _says(75.0, "hottest thermal zone")
-    min_battery_percent: float = _says(40.0, "where there is a battery and no charger")
+    max_cpu_percent: float = _number(
+        95.0, (0.0, 100.0), "of the whole machine, before training starts (not while it trains)"
+    )
+    min_available_mib: float = _number(300.0, (0.0, 1_000_000), "memory that must be available")
+    max_temperature_c: float = _number(75.0, (0.0, 150.0), "hottest thermal zone")
+    min_battery_percent: float = _number(40.0, (0.0, 100.0), "where there is a battery and no charger")
     require_power: bool = _says(False, "train on the charger only")
-    min_disk_free_mib: float = _says(200.0, "free on the state folder's file system")
-    margin: float = _says(0.1, "hysteresis: share of a limit by which it must be kept to start or go on")
-    sample_s: float = _says(5.0, "how often the machine is measured")
+    min_disk_free_mib: float = _number(200.0, (0.0, 1e9), "free on the state folder's file system")
+    min_free_inodes: int = _number(1_000, (0, 1e12), "free on it, where it counts them")
+    max_load_per_core: float = _number(4.0, (0.01, 1_000), "load average of a minute, before training starts")
+    max_rss_mib: float = _number(0.0, (0, 1e6), "daemon and trainer together; beyond, training is ended; 0 = no limit")
+    max_written_mib_a_day: float = _number(
+        0.0, (0, 1e9), "written to the card in a day; beyond, no samples, no log, no training; 0 = no limit"
+    )
+    windows: tuple[str, ...] = _says((), "local times at which training may run, as 01:00-05:30; none = at any time")
+    margin: float = _number(0.1, (0.0, 0.9), "hysteresis: share of a limit by which it must be kept to start or go on")
+    sample_s: float = _number(5.0, (0.1, 3_600), "how often the machine is measured")
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    max_old_drop: float = _says(0.02, "accuracy on held-out old images may fall by this at most")
-    max_category_drop: float = _says(
-        0.25, "one old category may lose this, and one image; a new one may stay so far below min_new's share"
+    max_old_drop: float = _number(0.02, (0.0, 1.0), "accuracy on held-out old images may fall by this at most")
+    max_category_drop: float = _number(
+        0.25,
+        (0.0, 1.0),
+        "one old category may lose this, and one image; a new one may stay so far below min_new's share",
     )
-    min_new: float = _says(0.6, "accuracy on held-out new images must reach this share of the old categories'")
+    min_new: float = _number(
+        0.6, (0.0, 1.0), "accuracy on held-out new images must reach this share of the old categories'"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Probation:
-    frames: int = _says(50, "served frames after which a promoted model is settled")
-    limit_s: float = _says(600.0, "or after this time")
-    min_frames: int = _says(20, "no verdict on fewer")
-    max_novel_share: float = _says(0.6, "a larger share of novel frames rolls back")
-    min_confidence: float = _says(0.3, "a lower mean confidence rolls back")
+    frames: int = _number(50, (1, 1_000_000), "served frames after which a promoted model is settled")
+    limit_s: float = _number(600.0, (1, 1e8), "or after this time")
+    min_frames: int = _number(20, (1, 1_000_000), "no verdict on fewer")
+    max_novel_share: float = _number(0.6, (0.0, 1.0), "a larger share of novel frames rolls back")
+    min_confidence: float = _number(0.3, (0.0, 1.0), "a lower mean confidence rolls back")
+    probe_every_s: float = _number(60.0, (0.1, 86_400), "how often the held-out images are classified again")
+    max_probe_misses: float = _number(0.02, (0, 1), "share of them that may get another label than when judged")
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
     level: Literal["debug", "info", "warning", "error"] = _says("info", "of the daemon's log")
     format: Literal["auto", "json", "console"] = _says("auto", "auto: console on a terminal, else JSON lines")
-    predictions_mib: float = _says(8.0, "size at which predictions.jsonl is rotated; two old ones are kept")
+    predictions_mib: float = _number(
+        8.0, (0.001, 100_000), "size at which predictions.jsonl is rotated; two old ones are kept"
+    )
+    metrics_port: int = _number(0, (0, 65_535), "Prometheus reads metrics here, on this machine only; 0 = off")
+    metrics_file: str = _says("", "Prometheus textfile, written every quarter of a minute (node_exporter's folder)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,198 +215,28 @@ class Config:
         return Path(self.device.state_dir).expanduser()
 
 
-def load(
-    path: Path | None,
-    *,
-    environment: Mapping[str, str] | None = None,
-    flags: Mapping[str, str] | None = None,
-) -> Config:
-    """The configuration from a YAML file (may name a `profile`), the environment and `section.key` flags.
-
-    Raises ConfigError listing every fault with its path and, for an unknown key, the nearest known one.
-    """
-    document = _read_yaml(path) if path is not None else {}
-    chosen = {**_from_environment(environment or {}), **dict(flags or {})}
-    in_file = document.pop("profile", None)
-    profile = chosen.pop("profile", in_file)
-    layers = [("file", document), ("environment or flag", _nest(chosen))]
-    if profile is not None:
-        layers.insert(0, (f"profile {profile}", _read_profile(str(profile))))
-    merged: dict[str, Any] = {}
-    faults: list[str] = []
-    for origin, layer in layers:
-        _merge(merged, layer, origin, faults)
-    config = Config(**_build_sections(merged, faults))
-    faults += _out_of_bounds(config)
-    if not faults:
-        # Only then: a mistyped key would show up here once more, as the value that it failed to set.
-        faults = _contradictions(config)
-    if faults:
-        where = f"{path}: " if path is not None else ""
-        raise ConfigError("\n".join(where + fault for fault in faults))
-    return config
+def parse_window(text: str) -> tuple[int, int] | None:
+    """Minutes of the day at which it opens and closes; the second is the smaller one where midnight lies between.
+    None where the text is no window."""
+    found = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", text, re.ASCII)
+    if found is None:
+        return None
+    hour, minute, last_hour, last_minute = map(int, found.groups())
+    opens, closes = 60 * hour + minute, 60 * last_hour + last_minute
+    return None if opens == closes else (opens, closes)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes; is this the right file?")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not text in UTF-8: {error}") from None
-    try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that cannot be
-        raise ConfigError(f"{path}: not YAML: {error}") from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: expected sections such as `source:`, found {type(document).__name__}")
-    return document
-
-
-def profile_names() -> list[str]:
-    return sorted(p.stem for p in PROFILES.glob("*.yaml"))
-
-
-def _read_profile(name: str) -> dict[str, Any]:
-    if name not in profile_names():
-        raise ConfigError(f"profile: there is no {name!r}{_nearest(name, profile_names())}")
-    return {k: v for k, v in _read_yaml(PROFILES / f"{name}.yaml").items() if k != "about"}
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """UNDERSTUDY__SECTION__KEY=value, as in UNDERSTUDY__MQTT__HOST=broker.lan."""
-    return {
-        name[len(ENVIRONMENT_PREFIX) :].lower().replace("__", "."): value
-        for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX)
-    }
-
-
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for dotted, value in flat.items():
-        section, _, key = dotted.partition(".")
-        content = nested.setdefault(section, {})
-        if not key:
-            nested[section] = value  # a section given a value: _merge says what is wrong with that
-        elif isinstance(content, dict):
-            content[key] = value
-    return nested
-
-
-def _shown(value: Any) -> str:
-    """What was found, for a message. Not repr: aliases make a small YAML file into an immense value."""
-    return reprlib.repr(value)[:60]
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    import difflib  # by whoever mistypes, not by a daemon for months
-
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
-
-
-def _merge(merged: dict[str, Any], layer: Mapping[str, Any], origin: str, faults: list[str]) -> None:
-    sections = {f.name: f.default_factory for f in dataclasses.fields(Config)}
-    for section, content in layer.items():
-        if section not in sections:
-            faults.append(f"{section}: unknown section ({origin}){_nearest(str(section), list(sections))}")
-            continue
-        if not isinstance(content, dict):
-            faults.append(f"{section}: expected keys, found {_shown(content)} ({origin})")
-            continue
-        known = [f.name for f in dataclasses.fields(sections[section])]  # type: ignore[arg-type]
-        for key, value in content.items():
-            if key not in known:
-                faults.append(f"{section}.{key}: unknown key ({origin}){_nearest(str(key), known)}")
-            else:
-                merged.setdefault(section, {})[key] = value
-
-
-def _build_sections(merged: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for section in dataclasses.fields(Config):
-        kind: Any = section.default_factory
-        hints = get_type_hints(kind)
-        fields: dict[str, Any] = {}
-        for key, value in merged.get(section.name, {}).items():
-            try:
-                fields[key] = _convert(value, hints[key])
-            except msgspec.ValidationError as error:
-                faults.append(f"{section.name}.{key}: {error}, found {_shown(value)}")
-        values[section.name] = kind(**fields)
-    return values
-
-
-def _convert(value: Any, kind: Any) -> Any:
-    if isinstance(value, str) and kind == tuple[str, ...]:
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    # Strings come from the environment and flags, where "2" is a number; in YAML a quoted number is forgiven too.
-    return msgspec.convert(value, kind, strict=not isinstance(value, str))
-
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "source.fps": (0.001, 240),
-    "source.rescan_s": (0.05, 86_400),
-    "source.max_file_mib": (0.001, 1024),
-    "source.max_megapixels": (0.001, 500),
-    "model.threads": (1, 64),
-    "mqtt.port": (1, 65_535),
-    "mqtt.keepalive_s": (1, 3_600),
-    "mqtt.max_message_bytes": (2_000, 268_435_455),
-    "mqtt.outbox_mib": (0.1, 100_000),
-    "novelty.false_alarm_rate": (0.0, 0.5),
-    "novelty.buffer_share": (0.0, 0.9),
-    "novelty.buffer_mib": (0.1, 1_000_000),
-    "training.epochs": (1, 1000),
-    "training.views": (1, 64),
-    "training.batch_size": (2, 4096),
-    "training.learning_rate": (1e-9, 10),
-    "training.threads": (0, 256),
-    "training.nice": (0, 19),
-    "training.memory_mib": (0, 1_000_000),
-    "training.holdout_share": (0.05, 0.5),
-    "training.min_samples": (4, 100_000),
-    "training.collect_limit_s": (1, 1e8),
-    "training.teacher_timeout_s": (0.1, 86_400),
-    "training.teacher_attempts": (1, 1000),
-    "training.admission_limit_s": (1, 1e8),
-    "training.time_limit_s": (1, 1e8),
-    "training.attempts": (1, 100),
-    "training.backoff_s": (0.0, 3_600),
-    "budget.max_cpu_percent": (0.0, 100.0),
-    "budget.min_available_mib": (0.0, 1_000_000),
-    "budget.max_temperature_c": (0.0, 150.0),
-    "budget.min_battery_percent": (0.0, 100.0),
-    "budget.min_disk_free_mib": (0.0, 1e9),
-    "budget.margin": (0.0, 0.9),
-    "budget.sample_s": (0.1, 3_600),
-    "gate.max_old_drop": (0.0, 1.0),
-    "gate.max_category_drop": (0.0, 1.0),
-    "gate.min_new": (0.0, 1.0),
-    "probation.frames": (1, 1_000_000),
-    "probation.limit_s": (1, 1e8),
-    "probation.min_frames": (1, 1_000_000),
-    "probation.max_novel_share": (0.0, 1.0),
-    "probation.min_confidence": (0.0, 1.0),
-    "log.predictions_mib": (0.001, 100_000),
-}
-
-
-def _out_of_bounds(config: Config) -> list[str]:
+def out_of_bounds(config: Config) -> list[str]:
     """Values that are wrong whatever the others are."""
     faults = []
-    for dotted, (low, high) in _RANGES.items():
-        section, key = dotted.split(".")
-        value = getattr(getattr(config, section), key)
-        if not low <= value <= high:
-            faults.append(f"{dotted}: must be between {low:g} and {high:g}, found {value!r}")
+    for section in dataclasses.fields(config):
+        part = getattr(config, section.name)
+        for key in dataclasses.fields(part):
+            low, high = key.metadata.get("between", (0, 0))
+            value = getattr(part, key.name)
+            if "between" in key.metadata and not low <= value <= high:
+                dotted = f"{section.name}.{key.name}"
+                faults.append(f"{dotted}: must be between {low:g} and {high:g}, found {value!r}")
     for key in ("name", "fleet", "prefix"):
         value = getattr(config.device, key)
         if not value or len(value) > 64 or not all(c.isascii() and (c.isalnum() or c in "_.-") for c in value):
@@ -383,11 +248,14 @@ def _out_of_bounds(config: Config) -> list[str]:
     return faults
 
 
-def _contradictions(config: Config) -> list[str]:
+def contradictions(config: Config) -> list[str]:
     """What no single value shows."""
     faults = []
     if config.novelty.buffer_share < config.novelty.false_alarm_rate:
         faults.append("novelty.buffer_share: must not be below novelty.false_alarm_rate: what is flagged is kept")
+    for window in config.budget.windows:
+        if parse_window(window) is None:
+            faults.append(f"budget.windows: expected HH:MM-HH:MM, such as 22:30-05:00, found {window!r:.80}")
     if config.source.kind == "folder" and not config.source.folder:
         faults.append("source.folder: needed with source.kind folder: the folder to watch")
     if config.source.kind == "camera" and not config.source.camera:
@@ -414,7 +282,3 @@ def _contradictions(config: Config) -> list[str]:
 def as_document(config: Config) -> dict[str, Any]:
     """The configuration as plain values, for show-config."""
     return {s.name: dataclasses.asdict(getattr(config, s.name)) for s in dataclasses.fields(Config)}
-
-
-def environment() -> dict[str, str]:
-    return dict(os.environ)

@@ -1,15 +1,13 @@
 """The daemon: events into a queue, one at a time through `core.step`, the commands that come out carried out.
 
-State is made durable before any command is carried out. Quick commands run here; those that read models or write
-folders run on one other thread, in order, so that a tick, an order or a full budget never waits for them. Frames do
-not pass here at all: source -> inference -> recorder, each with its thread.
+State is made durable before any command is carried out. Frames do not pass here at all: source -> inference ->
+recorder, each with its thread.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
 import queue
 import signal
 import time
@@ -22,15 +20,14 @@ import msgspec
 
 from agent.adapters.control import Control
 from agent.adapters.egress import EgressGate
-from agent.adapters.inbox import Inbox, OrderRefused
+from agent.adapters.inbox import Inbox
 from agent.adapters.inference import Classifier, Inference, Verdict
 from agent.adapters.intake import Frame, IntakeError, Quarantine
 from agent.adapters.job_folder import JobFolders
 from agent.adapters.journal import open_journal
 from agent.adapters.ledger_file import LedgerFile
-from agent.adapters.memory import give_back, give_back_code, one_heap, settle
+from agent.adapters.memory import one_heap, settle
 from agent.adapters.model_store import ModelStore
-from agent.adapters.mqtt import Denied, Down, LinkEvent, Received, TooLarge, Up
 from agent.adapters.notify import Notifier
 from agent.adapters.outbox import Outbox
 from agent.adapters.prediction_log import PredictionLog
@@ -44,14 +41,15 @@ from agent.adapters.trainer_process import Exit, TrainerProcess
 from agent.announcer import Announcer
 from agent.assembly import make_link, make_source
 from agent.config import Config
-from agent.core import commands as do
 from agent.core import events as ev
 from agent.core.facts import LiveView, Reading
 from agent.core.state import Link as LinkState
 from agent.core.state import Models, Phase, State
 from agent.core.step import step
+from agent.execution import Execution
 from agent.home import Home
 from agent.job import Progress
+from agent.post import Post
 from agent.workshop import Workshop
 from transfer import signing, wire
 
@@ -75,7 +73,7 @@ class Daemon:
         one_heap()
         self._config = config
         self._events: queue.SimpleQueue[ev.Event] = queue.SimpleQueue()
-        self._stopping = self._draining = False
+        self._stopping = False
         self._next_tick_at = self._now() + TICK_S
         self._next_ledger_at = self._now() + LEDGER_S
         self._settle_at = self._now() + SETTLE_S
@@ -106,10 +104,10 @@ class Daemon:
         self._jobs.remove_all_but(*_jobs_of(self._state))
 
         self._inference = Inference(classifier, self._on_verdict, self._on_frame_error)
-        self._topics = wire.Topics(config.device.prefix, config.device.fleet, config.device.name)
+        topics = wire.Topics(config.device.prefix, config.device.fleet, config.device.name)
         self._announcer = Announcer(
             config,
-            self._topics,
+            topics,
             self._session,
             signing.public_key_hex(key),
             self._log,
@@ -123,7 +121,6 @@ class Daemon:
             live=self._on_live,
             failed=lambda error: self._log.error("not_recorded", error=f"{type(error).__name__}: {error}"),
         )
-        self._inbox = Inbox(self._topics, config.mqtt.operator_keys, now=self._now, now_utc=time.time)
         self._ledger_file = LedgerFile(self._home.ledger)
         self._gate = EgressGate(
             config.privacy.mode,
@@ -131,11 +128,9 @@ class Daemon:
             config.privacy.share_predictions,
             self._ledger_file.ledger,
         )
-        self._link = make_link(config, self._topics, self._gate, self._outbox, self._announcer, self._on_link)
-        self._announcer.link = self._link
         self._teacher = TeacherClient(
             self._jobs,
-            self._topics,
+            topics,
             self._announcer.request,
             lambda key: self._link.acknowledged(key) if self._link else None,
             teachers=self._home.teachers,
@@ -145,9 +140,23 @@ class Daemon:
             now_utc=time.time,
             limit_bytes=lambda: self._link.limit_bytes if self._link else config.mqtt.max_message_bytes,
         )
+        inbox = Inbox(topics, config.mqtt.operator_keys, now=self._now, now_utc=time.time)
+        post = Post(topics, inbox, self._teacher, self._announcer, self._log, self.put, self._now)
+        self._link = make_link(config, topics, self._gate, self._outbox, self._announcer, post.take)
+        self._announcer.link = self._link
         self._trainer = TrainerProcess(self._on_progress, self._on_exit)
         self._workshop = Workshop(
             config, self._models, self._store, self._jobs, self._teacher, self._inference, key, self.put, self._now
+        )
+        self._execution = Execution(
+            config.training,
+            self._workshop,
+            self._trainer,
+            self._announcer,
+            self._lane,
+            self._log,
+            self.put,
+            self._now,
         )
         self._resources = Resources(self._home.folder, config.budget.sample_s, self._on_reading)
         self._quarantine = Quarantine(self._home.quarantine)
@@ -224,7 +233,7 @@ class Daemon:
         """No new frame; what was taken in is served and recorded; a trainer leaves its checkpoint."""
         self._log.info("stopping")
         self._notifier.stopping()
-        self._draining = True
+        self._execution.draining = True
         self._source.close()
         self._inference.close()
         self._recorder.close()
@@ -293,7 +302,7 @@ class Daemon:
         elif self._state.reason != before.reason:
             self._log.info("reason", phase=self._state.phase.value, reason=self._state.reason)
         for command in commands:
-            self._execute(command)
+            self._execution.carry_out(command)
         if commands or self._state.phase is not before.phase:
             self._announcer.status_if_changed()
 
@@ -303,51 +312,6 @@ class Daemon:
         except OSError as error:
             # A full disk must not stop the serving; the round is at worst done again from the last good state.
             self._log.error("state_not_saved", error=str(error))
-
-    def _execute(self, command: do.Command) -> None:
-        if isinstance(command, do.StartTrainer):
-            self._start_trainer(command)
-        elif isinstance(command, do.PauseTrainer):
-            self._trainer.pause()
-        elif isinstance(command, do.ResumeTrainer):
-            self._trainer.resume()
-        elif isinstance(command, do.StopTrainer):
-            self._trainer.stop()
-        elif isinstance(command, do.ReportJob):
-            self._announcer.job(command)
-        elif isinstance(command, do.ReportEvent):
-            self._announcer.event(command.kind, command.detail)
-        elif not self._draining:
-            # What is left undone at the end is owed by the persisted state and done at the next start.
-            self._lane.submit(self._in_workshop, command)
-
-    def _in_workshop(self, command: do.Command) -> None:
-        try:
-            for kind, detail in self._workshop.carry_out(command):
-                self._announcer.event(kind, detail)
-        except Exception:
-            # A defect: the round must not hang on it, and the trace must be seen.
-            self._log.exception("command_failed", command=type(command).__name__)
-            for event in self._workshop.failure_of(command, "an unexpected error, see the log"):
-                self.put(event)
-        give_back()
-        if isinstance(command, do.CloseJob):
-            give_back_code()
-
-    def _start_trainer(self, command: do.StartTrainer) -> None:
-        training = self._config.training
-        threads = training.threads or max(1, (os.cpu_count() or 1) - 1)
-        self._progress = None
-        try:
-            self._workshop.set_tier(command.job_id, command.tier, threads)
-            self._trainer.start(
-                self._jobs.path(command.job_id),
-                nice=training.nice,
-                memory_mib=training.memory_mib or None,
-                threads=threads,
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            self.put(ev.TrainerEnded(self._now(), command.job_id, "failed", str(error)))
 
     # ------------------------------------------------------------------------------------------------ what adapters say
 
@@ -379,48 +343,12 @@ class Daemon:
         )
 
     def _on_exit(self, ended: Exit) -> None:
+        self._progress = None
         current = self._state.round
         self._log.info("trainer_ended", outcome=ended.reason, code=ended.code, detail=ended.detail[-500:])
         last_line = ended.detail.strip().splitlines()[-1:] or [""]
         job_id = current.job_id if current else ""
         self.put(ev.TrainerEnded(self._now(), job_id, ended.reason, last_line[0][:300]))
-
-    def _on_link(self, event: LinkEvent) -> None:
-        try:
-            self._take_link_event(event)
-        except Exception:
-            # A message of somebody else's must not end the link's thread, whatever defect of ours it has found.
-            self._log.exception("link_event_failed", event_type=type(event).__name__)
-
-    def _take_link_event(self, event: LinkEvent) -> None:
-        if isinstance(event, Up):
-            self._log.info("link_up", protocol=event.protocol)
-            self.put(ev.LinkCame(self._now()))
-        elif isinstance(event, Down):
-            self._log.warning("link_down", reason=event.reason)
-            self.put(ev.LinkWent(self._now(), event.reason))
-        elif isinstance(event, Denied):
-            self._log.warning("broker_denied", topic=event.topic, reason=event.reason)
-        elif isinstance(event, TooLarge):
-            self._log.warning("message_too_large", topic=event.topic, size=event.size_bytes, limit=event.limit_bytes)
-        elif isinstance(event, Received):
-            self._on_message(event)
-
-    def _on_message(self, message: Received) -> None:
-        try:
-            if message.topic == self._topics.teacher_reply:
-                self._teacher.take(message.payload)
-                return
-            order = self._inbox.read(message.topic, message.payload)
-        except (wire.WireError, OrderRefused) as error:
-            self._log.warning("message_refused", topic=message.topic, code=error.code, error=str(error))
-            self._announcer.event("message_refused", {"topic": message.topic, "code": error.code, "error": str(error)})
-            return
-        except OSError as error:
-            self._log.error("answer_not_stored", error=str(error))
-            return
-        if order is not None:
-            self.put(order)
 
     def _on_control(self, request: dict[str, Any]) -> dict[str, Any]:
         action = request.get("do")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -88,12 +89,14 @@ class Workshop:
         elif isinstance(command, do.RollBack):
             yield ev.RollbackFailed(at, why)
 
-    def set_tier(self, job_id: str, tier: Tier, threads: int) -> None:
-        """What the core decided since the job was made: the tier may have fallen, the threads are the device's."""
+    def trainable(self, job_id: str, tier: Tier, threads: int) -> Path:
+        """The job's folder, with what the core decided since it was made: the tier may have fallen, the threads are
+        the device's."""
         job = self._jobs.job(job_id)
         wanted = msgspec.structs.replace(job, tier=tier, threads=threads)
         if wanted != job:
             write_job(self._jobs.path(job_id), wanted)
+        return self._jobs.path(job_id)
 
     # ------------------------------------------------------------------------------------------------ a job
 

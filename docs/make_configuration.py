@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
-from agent.config import _RANGES, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, PROFILES, Config, profile_names
+from agent.config import Config
+from agent.config_file import ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, PROFILES, profile_names
 
 TARGET = Path(__file__).resolve().parent / "configuration.md"
 
@@ -76,7 +77,7 @@ def _section(section: dataclasses.Field[Any]) -> str:
             f"`{field.name}`",
             _type(hints[field.name]),
             _default(field),
-            _range(f"{section.name}.{field.name}"),
+            _range(field),
             field.metadata["says"],
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -99,10 +100,10 @@ def _default(field: dataclasses.Field[Any]) -> str:
     return f"`{_number(field.default)}`" if isinstance(field.default, int | float) else f"`{field.default}`"
 
 
-def _range(dotted: str) -> str:
-    if dotted not in _RANGES:
+def _range(field: dataclasses.Field[Any]) -> str:
+    if "between" not in field.metadata:
         return ""
-    low, high = _RANGES[dotted]
+    low, high = field.metadata["between"]
     return f"{_number(low)} to {_number(high)}"
 
 

@@ -18,6 +18,11 @@ class Reading:
     on_power: bool | None = None
     disk_free_mib: float | None = None
     disk_free_inodes: int | None = None
+    trainer_rss_mib: float | None = None
+    written_today_mib: float | None = None
+    """By daemon and trainers to the disk, in the last 24 hours."""
+    minute_of_day: int | None = None
+    """Local time; None where the clock has obviously never been set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,7 +237,7 @@ def test_the_holdout_is_the_same_however_often_it_is_drawn() -> None:
 def test_the_tier_may_fall_before_the_trainer_starts(shop: Shop) -> None:
     shop.buffer(LIME)
     shop(do.PrepareJob(JOB, (NEW,), 40, "transfer"))
-    shop.workshop.set_tier(JOB, "sparse", 3)
+    shop.workshop.trainable(JOB, "sparse", 3)
     job = read_job(shop.jobs.path(JOB))
     assert (job.tier, job.threads) == ("sparse", 3)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import Config, load
+from agent.config import Config
+from agent.config_file import load
 from docs import make_configuration
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agent.config import Config, load, profile_names
+from agent.config import Config
+from agent.config_file import load, profile_names
 
 PROFILES = Path(__file__).resolve().parents[2] / "firmware_profiles"
 NAMES = (
