@@ -31,7 +31,7 @@ IN_GROUP, OTHERS = 50, 450
 FALSE_ALARMS = 0.01
 GROUPS = 500
 CLUSTERS = 100
-VERSION = 2
+VERSION = 3
 BOTH: tuple[Knowing, ...] = ("T10", "T9")
 COLUMNS = ("auroc", "detected", "false_alarms", "purity", "recall")
 

@@ -15,6 +15,8 @@ from transfer.class_statistics import ClassStatistics, Floats, HeadError, shared
 LEVELS = (0.01, 0.02, 0.05, 0.1)
 """Shares of known images that score above the thresholds at which a group's scores are counted. Novel images that are
 easily seen crowd above the first, weak ones show at the last."""
+SURE = 0.95
+"""Of all devices, this share has thresholds that are no worse than they are taken for."""
 FEWEST_HELD_OUT = 225
 """From how many held-out images the novelty quantiles are taken to come where nobody knows: few, so that their own
 chance is not mistaken for something new."""
@@ -48,47 +50,51 @@ def chance(scores: Floats, known: ClassStatistics, held_out: int = FEWEST_HELD_O
     """How likely known images alone are to give a group in which so many score so high (a p-value).
 
     `scores` [n] by `known.novelty`, of all images of the group, not only of those that were kept. `held_out`: how many
-    images the quantiles of `known` come from; to take them for fewer is safe and sees less. The statistic is the least
-    likely of the counts at LEVELS; its distribution does not depend on that of the scores, so it is drawn once for each
-    n. Holds where the known images are like the held-out ones: a camera that was moved is something new, too. Raises
-    HeadError without quantiles.
+    images the quantiles of `known` come from; to take them for fewer is safe and sees less. A device keeps its
+    quantiles, and all its groups share their luck: the p-value is that of unlucky ones, see SURE. The statistic is the
+    least likely of the counts at LEVELS; its distribution does not depend on that of the scores, so it is drawn once for
+    each n. Holds where the known images are like the held-out ones: a camera that was moved is something new, too.
+    Raises HeadError without quantiles.
     """
     if held_out < 2:
         raise HeadError(f"quantiles of {held_out} held-out images say nothing; at least 2 are needed")
     if not len(scores):
         return 1.0
     n = len(scores)
-    least = min(_tail(level, n, held_out)[int((scores > known.threshold(level)).sum())] for level in LEVELS)
+    counts = (int((scores > known.threshold(level)).sum()) for level in LEVELS)
+    least = min(_tail(share, n)[count] for share, count in zip(_shares(held_out), counts, strict=True))
     return (1 + int(np.searchsorted(_least(n, held_out), least, "right"))) / (1 + DRAWN)
 
 
+@lru_cache(maxsize=16)
+def _shares(held_out: int) -> tuple[float, ...]:
+    """Of all known images, the shares above the thresholds at LEVELS where `held_out` images made them badly: as large
+    as SURE of all devices have at most. The shares between order statistics are Dirichlet distributed, whatever the
+    scores are."""
+    random = np.random.default_rng(0)  # the same answer for the same group, always
+    between = np.diff((0.0, *LEVELS, 1.0)) * (held_out - 1)
+    between[[0, -1]] += 1
+    above = random.dirichlet(between, DRAWN)[:, :-1].cumsum(axis=1)
+    return tuple(float(share) for share in np.quantile(above, SURE, axis=0))
+
+
 @lru_cache(maxsize=64)
-def _tail(level: float, n: int, held_out: int) -> npt.NDArray[np.float64]:
-    """P(at least k of n known images score above the threshold), k = 0..n: beta-binomial, and free of the scores'
-    distribution, for the share of images above an order statistic of `held_out` others is Beta distributed."""
-    above, below = level * (held_out - 1) + 1, (1 - level) * (held_out - 1) + 1
-    choose = _log_rising(1, n)
-    log_p = choose[-1] - choose - choose[::-1]
-    log_p += _log_rising(above, n) + _log_rising(below, n)[::-1] - _log_rising(above + below, n)[-1]
+def _tail(share: float, n: int) -> npt.NDArray[np.float64]:
+    """P(at least k of n images), k = 0..n, where each is one with probability `share`: binomial."""
+    choose = np.concatenate([[0.0], np.log(np.arange(1, n + 1)).cumsum()])
+    count = np.arange(n + 1)
+    log_p = choose[-1] - choose - choose[::-1] + count * np.log(share) + (n - count) * np.log1p(-share)
     tail: npt.NDArray[np.float64] = np.minimum(1.0, np.exp(log_p)[::-1].cumsum()[::-1])
     return tail
 
 
 @lru_cache(maxsize=16)
 def _least(n: int, held_out: int) -> npt.NDArray[np.float64]:
-    """[DRAWN], ascending: the least of the tails at LEVELS, for groups of n known images each of which is judged by
-    other held-out images. The shares of all known images between order statistics are Dirichlet distributed."""
-    random = np.random.default_rng(0)  # the same answer for the same group, always
-    between = np.diff((0.0, *LEVELS, 1.0)) * (held_out - 1)
-    between[[0, -1]] += 1
-    above = random.multinomial(n, random.dirichlet(between, DRAWN)).cumsum(axis=1)
-    tails = [_tail(level, n, held_out)[above[:, at]] for at, level in enumerate(LEVELS)]
-    return np.sort(np.min(tails, axis=0))
-
-
-def _log_rising(start: float, n: int) -> Squares:
-    """[n + 1]: log of start (start + 1) ... (start + k - 1) for k = 0..n."""
-    return np.concatenate([[0.0], np.cumsum(np.log(start + np.arange(n)))])
+    """[DRAWN], ascending: the least of the tails at LEVELS, for groups of n known images."""
+    random = np.random.default_rng(1)
+    shares = _shares(held_out)
+    above = random.multinomial(n, np.diff((0.0, *shares, 1.0)), DRAWN).cumsum(axis=1)
+    return np.sort(np.min([_tail(share, n)[above[:, at]] for at, share in enumerate(shares)], axis=0))
 
 
 # ------------------------------------------------------------------------------------------- which belong together
