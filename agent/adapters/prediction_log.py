@@ -22,15 +22,24 @@ class PredictionLog:
         self.max_bytes = max_bytes
         self.keep = keep
         self.lost = 0
+        self._failures = 0
+        self._failure = ""
         self._descriptor = -1
         self._size = 0
 
     def append(self, record: Mapping[str, object]) -> bool:
         return self.append_batch([record])
 
+    @property
+    def trouble(self) -> tuple[int, str]:
+        """How often the disk refused, and why it last did: "" once something was written since."""
+        return self._failures, self._failure
+
     def append_batch(self, records: Iterable[Mapping[str, object]]) -> bool:
         """False where the disk refuses. A line is written whole or not at all."""
         lines = [msgspec.json.encode(record) + b"\n" for record in records]
+        if not lines:
+            return True
         data = b"".join(lines)
         try:
             self._open()
@@ -42,9 +51,11 @@ class PredictionLog:
                 os.ftruncate(self._descriptor, self._size)
                 raise OSError("short write")
             self._size += written
-        except OSError:
+        except OSError as error:
             self.lost += len(lines)
+            self._failures, self._failure = self._failures + 1, f"{self.path}: {error.strerror or error}"
             return False
+        self._failure = ""
         return True
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from agent.adapters.inference import Verdict
 from agent.adapters.intake import Frame
 from agent.adapters.prediction_log import PredictionLog
 from agent.adapters.sample_store import SampleStore
+from agent.adapters.thrift import Thrift
 from agent.core.facts import LiveView
 
 WAITING_VERDICTS = 64
@@ -23,7 +24,7 @@ BATCH = 32
 
 class Recorder:
     """`publish(frame, verdict)` may do nothing. `stored()` follows what has become durable in the sample store;
-    `live(view)` says what the present generation has served so far."""
+    `live(view)` says what the present generation has served so far. `thrift` may leave samples and lines unwritten."""
 
     def __init__(
         self,
@@ -35,18 +36,24 @@ class Recorder:
         live: Callable[[LiveView], None],
         failed: Callable[[Exception], None],
         now_utc: Callable[[], float] = time.time,
+        thrift: Thrift | None = None,
     ) -> None:
-        self._log, self._samples = log, samples
+        self._log, self._samples, self._thrift = log, samples, thrift or Thrift()
         self._publish, self._stored, self._live, self._failed = publish, stored, live, failed
         self._now_utc = now_utc
         self._verdicts: queue.Queue[tuple[Frame, Verdict] | None] = queue.Queue(WAITING_VERDICTS)
         self._generation = 0
         self._frames = self._novel = 0
         self._confidence = 0.0
+        self.done = 0
+        """Verdicts recorded, or given up, so far."""
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def alive(self) -> bool:
+        return self._thread.is_alive()
 
     def take(self, frame: Frame, verdict: Verdict) -> None:
         """Blocks while the queue is full: the card is the limit then, and the source has to wait."""
@@ -71,6 +78,7 @@ class Recorder:
             except Exception as error:
                 # Whatever is wrong with these, the next ones are recorded; a dead recorder would stop the serving.
                 self._failed(error)
+            self.done += len(items)
             if len(items) < len(batch):
                 self._log.close()
                 return
@@ -80,17 +88,22 @@ class Recorder:
         stored = 0
         for frame, verdict in items:
             # Somebody took the trouble to label it: known or new, it is worth learning from.
-            if verdict.kept or frame.given:
+            if (verdict.kept or frame.given) and not self._thrift.skips("samples"):
                 stored += self._samples.add(
                     frame.sample_id, frame.image, verdict.feature, verdict.novelty, verdict.label, now_utc, frame.given
                 )
             self._publish(frame, verdict, now_utc)
             self._count(verdict)
         # After the store: a line in the log that says "kept" has its sample on disk.
-        self._log.append_batch(_line(frame, verdict, now_utc) for frame, verdict in items)
+        if not self._thrift.skips("predictions", len(items)):
+            self._log.append_batch(_line(frame, verdict, now_utc) for frame, verdict in items)
         if stored:
             self._stored()
-        self._live(LiveView(self._frames, self._novel, self._confidence / max(1, self._frames)))
+        self._live(self.view())
+
+    def view(self) -> LiveView:
+        """What the present generation has served so far. From any thread: the numbers may be a frame apart."""
+        return LiveView(self._frames, self._novel, self._confidence / max(1, self._frames), self._generation)
 
     def _count(self, verdict: Verdict) -> None:
         if verdict.generation != self._generation:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -14,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.adapters.cgroup import headroom_mib
+from agent.adapters.power_supply import Power, read_power
+from agent.adapters.wear import Wear
 from agent.core.facts import Reading
 
 T = TypeVar("T")
@@ -22,47 +26,80 @@ MIB = 1024 * 1024
 TERMUX_BATTERY = "termux-battery-status"
 TERMUX_TIMEOUT_S = 3.0  # it is known to hang when the Termux:API app sleeps
 TERMUX_EVERY_S = 60.0  # each call starts an Android activity
-PLAUSIBLE_C = (-40.0, 150.0)  # sensors without a driver report 0 K and worse
+PLAUSIBLE_C = (0.0, 150.0)  # a dead sensor reports 0, one without a driver 0 K and worse
+FICTIONAL_ZONES = ("PMIC-Die",)  # the Jetson Nano's says 100 °C whatever the weather
+CLOCK_SET_UTC = 1_735_689_600.0  # 2025-01-01: a clock before this was never set
 
 
 class Machine:
-    """Takes readings. `state_dir` names the file system whose free space counts."""
+    """Takes readings. `state_dir` names the file system whose free space counts, `sys` and `proc` the kernel's trees,
+    `trainer_pid` the trainer, if one runs."""
 
-    def __init__(self, state_dir: Path, *, thermal: Path = Path("/sys/class/thermal")) -> None:
-        self._state_dir = state_dir
-        self._thermal = thermal
-        self._termux: tuple[float | None, bool | None] = (None, None)
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        sys: Path = Path("/sys"),
+        proc: Path = Path("/proc"),
+        trainer_pid: Callable[[], int | None] = lambda: None,
+        wear: Wear | None = None,
+        now_utc: Callable[[], float] = time.time,
+    ) -> None:
+        self._state_dir, self._sys, self._proc = state_dir, sys, proc
+        self._trainer_pid, self._wear, self._now_utc = trainer_pid, wear, now_utc
+        self._termux = Power(None, None)
         self._termux_due_at = 0.0
         _or_none(lambda: _psutil().cpu_percent())  # the first call only sets the mark that later ones measure from
 
     def sample(self) -> Reading:
         """A reading now; `cpu_percent` is the mean since the last one."""
-        battery_percent, on_power = self._battery()
+        power = self._power()
         disk_free_mib, disk_free_inodes = self._disk()
+        load1, pid, wear = _or_none(lambda: os.getloadavg()[0]), self._trainer_pid(), self._wear
         return Reading(
             cpu_percent=_or_none(lambda: float(_psutil().cpu_percent())),
-            load1=_or_none(lambda: os.getloadavg()[0]),
-            available_mib=_or_none(_available_mib),
-            own_rss_mib=_or_none(_own_rss_mib),
+            load1=load1,
+            load_per_core=None if load1 is None else load1 / (os.cpu_count() or 1),
+            available_mib=self._available_mib(),
+            own_rss_mib=_or_none(lambda: _rss_mib(self._proc / "self")),
             temperature_c=self._temperature_c(),
-            battery_percent=battery_percent,
-            on_power=on_power,
+            battery_percent=power.battery_percent,
+            on_power=power.on_power,
             disk_free_mib=disk_free_mib,
             disk_free_inodes=disk_free_inodes,
+            trainer_rss_mib=None if pid is None else _or_none(lambda: _rss_mib(self._proc / str(pid))),
+            written_today_mib=None if wear is None else _or_none(lambda: wear.measure(pid)),
+            minute_of_day=self._minute_of_day(),
         )
 
+    def close(self) -> None:
+        if self._wear is not None:
+            self._wear.save()
+
+    def _available_mib(self) -> float | None:
+        """Of the machine's memory, no more than its control groups let the daemon have."""
+        in_all = _or_none(partial(_available_mib, self._proc))
+        if in_all is None:
+            in_all = _or_none(lambda: float(_psutil().virtual_memory().available) / MIB)
+        known = [in_all, _or_none(partial(headroom_mib, self._proc))]
+        return min((mib for mib in known if mib is not None), default=None)
+
     def _temperature_c(self) -> float | None:
-        zones = [_or_none(partial(_zone_c, zone)) for zone in self._thermal.glob("thermal_zone*/temp")]
-        found = [c for c in zones if c is not None and PLAUSIBLE_C[0] < c < PLAUSIBLE_C[1]]
+        zones = [_or_none(partial(_zone_c, zone)) for zone in (self._sys / "class/thermal").glob("thermal_zone*/temp")]
+        found = [c for c in zones if c is not None and _plausible(c)]
         return max(found or (_or_none(lambda: list(_sensors_c())) or []), default=None)
 
-    def _battery(self) -> tuple[float | None, bool | None]:
+    def _power(self) -> Power:
+        power = _or_none(lambda: read_power(self._sys / "class/power_supply"))
+        if power is not None and power != Power(None, None):
+            return power
         battery: Any = _or_none(lambda: _psutil().sensors_battery())
-        if battery is not None:
-            return float(battery.percent), None if battery.power_plugged is None else bool(battery.power_plugged)
+        if battery is not None and 0 <= battery.percent <= 100:
+            plugged = battery.power_plugged
+            return Power(float(battery.percent), None if plugged is None else bool(plugged))
         command = shutil.which(TERMUX_BATTERY)
         if command is not None and time.monotonic() >= self._termux_due_at:
-            self._termux = _or_none(lambda: _termux_battery(command)) or (None, None)
+            self._termux = _or_none(lambda: _termux_battery(command)) or Power(None, None)
             self._termux_due_at = time.monotonic() + TERMUX_EVERY_S
         return self._termux
 
@@ -73,14 +110,19 @@ class Machine:
         # Some file systems (btrfs) have no fixed number of inodes and report none at all.
         return status.f_bavail * status.f_frsize / MIB, status.f_favail if status.f_files else None
 
+    def _minute_of_day(self) -> int | None:
+        now_utc = self._now_utc()
+        if now_utc < CLOCK_SET_UTC:
+            return None
+        local = time.localtime(now_utc)
+        return 60 * local.tm_hour + local.tm_min
+
 
 class Resources:
-    """Reports a reading every `every_s` from a thread of its own."""
+    """Reports a reading of the machine that `make` gives every `every_s`, from a thread of its own."""
 
-    def __init__(
-        self, state_dir: Path, every_s: float, report: Callable[[Reading], None], *, machine: Machine | None = None
-    ) -> None:
-        self._state_dir, self._machine = state_dir, machine
+    def __init__(self, make: Callable[[], Machine], every_s: float, report: Callable[[Reading], None]) -> None:
+        self._make = make
         self._every_s = every_s
         self._report = report
         self._stop = threading.Event()
@@ -98,11 +140,12 @@ class Resources:
         wait_s = min(1.0, self._every_s)
         if self._stop.wait(wait_s):  # what a machine imports is not to hold up the start
             return
-        machine = self._machine or Machine(self._state_dir)
+        machine = self._make()
         # The first reading soon, but over a time in which CPU use means something.
         while not self._stop.wait(wait_s):
             self._report(machine.sample())
             wait_s = self._every_s
+        machine.close()
 
 
 def _psutil() -> Any:
@@ -119,32 +162,46 @@ def _or_none(measure: Callable[[], T]) -> T | None:
     return None
 
 
-def _available_mib() -> float:
-    with contextlib.suppress(Exception):
-        return float(_psutil().virtual_memory().available) / MIB
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+def _available_mib(proc: Path) -> float:
+    fields = dict(line.split(":", 1) for line in (proc / "meminfo").read_text().splitlines())
     return int(fields["MemAvailable"].split()[0]) / 1024
 
 
-def _own_rss_mib() -> float:
-    resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+def _rss_mib(process: Path) -> float:
+    resident_pages = int((process / "statm").read_text().split()[1])
     return resident_pages * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
-def _zone_c(zone: Path) -> float:
-    return int(zone.read_text()) / 1000
+def _plausible(celsius: float) -> bool:
+    return PLAUSIBLE_C[0] < celsius < PLAUSIBLE_C[1]
+
+
+def _zone_c(zone: Path) -> float | None:
+    name = _or_none((zone.parent / "type").read_text) or ""
+    return None if name.strip() in FICTIONAL_ZONES else int(zone.read_text()) / 1000
 
 
 def _sensors_c() -> Iterator[float]:
     for sensors in _psutil().sensors_temperatures().values():
         for sensor in sensors:
-            if sensor.current is not None and PLAUSIBLE_C[0] < sensor.current < PLAUSIBLE_C[1]:
+            if sensor.current is not None and _plausible(sensor.current):
                 yield float(sensor.current)
 
 
-def _termux_battery(command: str) -> tuple[float | None, bool | None]:
-    answer = subprocess.run(
-        [command], stdin=subprocess.DEVNULL, capture_output=True, timeout=TERMUX_TIMEOUT_S, check=True
-    )
-    status = json.loads(answer.stdout)
-    return float(status["percentage"]), str(status["plugged"]) != "UNPLUGGED"
+def _termux_battery(command: str) -> Power:
+    with subprocess.Popen(
+        [command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as asked:
+        try:
+            answer, _ = asked.communicate(timeout=TERMUX_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            # It is a script whose child hangs: left behind, each would be one more of the 32 that Android allows.
+            os.killpg(asked.pid, signal.SIGKILL)
+            raise
+    status = json.loads(answer)
+    percent = float(status["percentage"])
+    return Power(percent if 0 <= percent <= 100 else None, str(status["plugged"]) != "UNPLUGGED")

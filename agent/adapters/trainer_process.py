@@ -1,5 +1,8 @@
 """Starts, limits, pauses, kills and reaps the training process.
 
+It is niced, last in line for the disk, the first to go when memory runs out, and in a control group of its own where
+the daemon may make one.
+
 The thread that starts the process also waits for it: the kernel's "die with the parent" means the parent *thread*
 (prctl(2), PR_SET_PDEATHSIG), so it has to live as long as the trainer.
 """
@@ -20,6 +23,7 @@ from typing import IO, Literal
 
 import msgspec
 
+from agent.adapters.trainer_group import GroupRefused, TrainerGroup, make_trainer_group
 from agent.job import Progress
 
 MAX_LINE_BYTES = 64 * 1024
@@ -37,7 +41,8 @@ Reason = Literal["finished", "failed", "killed", "out_of_memory", "illegal_instr
 class Exit:
     """How the process ended. `code` is negative for a signal; `detail` is the end of its standard error.
 
-    stopped: as `stop` asked; hung: asked, it did not, and was killed; killed: by a signal not of ours.
+    stopped: as `stop` asked; hung: asked, it did not, and was killed, or `kill` was called; killed: by a signal not of
+    ours; out_of_memory: killed by the kernel for want of memory, in its group or at all, or ended by it itself.
     """
 
     reason: Reason
@@ -58,10 +63,14 @@ class TrainerProcess:
         report_exit: Callable[[Exit], None],
         *,
         argv: Sequence[str] = (sys.executable, "-m", "agent.trainer"),
+        make_group: Callable[[int, float], TrainerGroup] = make_trainer_group,
     ) -> None:
         self._report_progress = report_progress
         self._report_exit = report_exit
         self._argv = tuple(argv)
+        self._make_group = make_group
+        self.uncontained = ""
+        """Why the last one had no control group of its own; "" where it had, or none has run."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None  # None as soon as it may no longer be signalled
         self._running = False
@@ -74,8 +83,22 @@ class TrainerProcess:
         """A process is there (paused or not) whose exit has not been reported."""
         return self._running
 
-    def start(self, job_dir: Path, *, nice: int = 10, memory_mib: int | None = None, threads: int = 1) -> None:
-        """Run the trainer on `job_dir`. `memory_mib` bounds its data (RLIMIT_DATA, Linux). Raises TrainerError."""
+    @property
+    def pid(self) -> int | None:
+        process = self._process
+        return process.pid if process is not None else None
+
+    def start(
+        self,
+        job_dir: Path,
+        *,
+        nice: int = 10,
+        memory_mib: int | None = None,
+        cpu_percent: float = 0.0,
+        threads: int = 1,
+    ) -> None:
+        """Run the trainer on `job_dir`. `memory_mib` bounds its data (RLIMIT_DATA, Linux) and its group's memory,
+        `cpu_percent` (0: nothing) its group's share of the machine's processors. Raises TrainerError."""
         with self._lock:
             if self._running:
                 raise TrainerError("a trainer is running already")
@@ -84,6 +107,7 @@ class TrainerProcess:
         started: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
 
         def run() -> None:
+            group = self._group(memory_mib, cpu_percent)
             try:
                 process = subprocess.Popen(
                     [*self._argv, str(job_dir)],
@@ -94,13 +118,17 @@ class TrainerProcess:
                     start_new_session=True,
                 )
             except OSError as error:
+                if group is not None:
+                    group.remove()
                 started.put(error)
                 return
             _limit(process.pid, nice, memory_mib)
+            if group is not None:
+                self._take_in(group, process.pid)
             with self._lock:
                 self._process = process
             started.put(None)
-            self._watch(process)
+            self._watch(process, group)
 
         self._thread = threading.Thread(target=run, name="trainer", daemon=True)
         self._thread.start()
@@ -115,6 +143,12 @@ class TrainerProcess:
 
     def resume(self) -> bool:
         return self._signal(signal.SIGCONT)
+
+    def kill(self) -> bool:
+        """End it at once: it hangs. Its exit is reported as `hung`. False where nothing runs."""
+        with self._lock:
+            self._killed_by_us = self._process is not None
+        return self._signal(signal.SIGKILL)
 
     def stop(self, grace_s: float = 10.0) -> bool:
         """Ask it to end (paused or not) and return at once; after `grace_s` it is killed. The exit is reported as
@@ -151,7 +185,23 @@ class TrainerProcess:
                 os.killpg(self._process.pid, number)
             return True
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+    def _group(self, memory_mib: int | None, cpu_percent: float) -> TrainerGroup | None:
+        try:
+            group = self._make_group(memory_mib or 0, cpu_percent)
+        except GroupRefused as error:
+            self.uncontained = str(error)
+            return None
+        self.uncontained = ""
+        return group
+
+    def _take_in(self, group: TrainerGroup, pid: int) -> None:
+        # From outside, as `_limit`: the interpreter has hardly begun.
+        try:
+            group.take(pid)
+        except OSError as error:
+            self.uncontained = f"the trainer cannot be moved into its control group: {error}"
+
+    def _watch(self, process: subprocess.Popen[bytes], group: TrainerGroup | None) -> None:
         oom_kills = _oom_kills()
         tail = bytearray()
         readers = [
@@ -170,7 +220,11 @@ class TrainerProcess:
         for reader in readers:
             reader.join(5)
         detail = bytes(tail).decode("utf-8", "replace").strip()
-        reason = self._reason(code, detail, _oom_kills() > oom_kills)
+        oom_killed = _oom_kills() > oom_kills
+        if group is not None:
+            oom_killed = group.out_of_memory_kills() > 0 or oom_killed
+            group.remove()
+        reason = self._reason(code, detail, oom_killed)
         self._running = False  # before the report: whoever gets it may start the next one at once
         self._report_exit(Exit(reason, code, detail))
 
@@ -224,6 +278,10 @@ def _limit(pid: int, nice: int, memory_mib: int | None) -> None:
         os.setpriority(os.PRIO_PROCESS, pid, nice)
     with contextlib.suppress(OSError):
         Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE_ADJUSTMENT))
+    with contextlib.suppress(Exception):  # psutil may be absent, or raise errors of its own
+        import psutil
+
+        psutil.Process(pid).ionice(psutil.IOPRIO_CLASS_IDLE)  # last in line for the disk
     if memory_mib and sys.platform == "linux":
         import resource
 

@@ -48,6 +48,14 @@ class ResumeTrainer(Command, frozen=True):
 
 
 class StopTrainer(Command, frozen=True):
+    """Ask it to end, with a checkpoint."""
+
+    job_id: str
+
+
+class KillTrainer(Command, frozen=True):
+    """It hangs: end it at once; its end is reported as `hung`."""
+
     job_id: str
 
 

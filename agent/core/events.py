@@ -19,6 +19,8 @@ class Started(Event, frozen=True):
     active: int
     previous: int | None
     labels: tuple[str, ...]
+    given_up: str = ""
+    """Why the start took another model than it found; "" where it did not."""
 
 
 class Ticked(Event, frozen=True):
@@ -51,6 +53,12 @@ class CancelOrdered(Event, frozen=True):
 
 
 class RollbackOrdered(Event, frozen=True):
+    command_id: str
+
+
+class ResumeOrdered(Event, frozen=True):
+    """Rounds may be begun again after too many in a row have failed."""
+
     command_id: str
 
 
@@ -88,9 +96,12 @@ class TeacherRefused(Event, frozen=True):
 
 
 class TrainerProgressed(Event, frozen=True):
+    """A sign of life. Of the stage "train" a higher `done` is progress that a checkpoint keeps."""
+
     job_id: str
     done: int
     total: int
+    stage: str = "train"
 
 
 TrainerOutcome = Literal["finished", "failed", "killed", "out_of_memory", "illegal_instruction", "stopped", "hung"]
@@ -134,13 +145,27 @@ class LiveMeasured(Event, frozen=True):
     view: LiveView
 
 
+class Probed(Event, frozen=True):
+    """`generation`, which serves, gives `misses` of `count` held-out images another label than when it was judged."""
+
+    generation: int
+    misses: int
+    count: int
+
+
 class RolledBack(Event, frozen=True):
+    """`generation` serves again; `previous` is what could be gone back to next."""
+
     generation: int
     labels: tuple[str, ...]
+    previous: int | None = None
 
 
 class RollbackFailed(Event, frozen=True):
+    """`again`: only the disk refused it, which may pass; the right model serves already."""
+
     reason: str
+    again: bool = False
 
 
 ALL_EVENTS: tuple[type[Event], ...] = (
@@ -152,6 +177,7 @@ ALL_EVENTS: tuple[type[Event], ...] = (
     TriggerArrived,
     CancelOrdered,
     RollbackOrdered,
+    ResumeOrdered,
     NovelSampleStored,
     BudgetMeasured,
     JobPrepared,
@@ -165,6 +191,7 @@ ALL_EVENTS: tuple[type[Event], ...] = (
     Promoted,
     PromotionFailed,
     LiveMeasured,
+    Probed,
     RolledBack,
     RollbackFailed,
 )

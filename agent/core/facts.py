@@ -11,6 +11,7 @@ class Reading:
 
     cpu_percent: float | None = None
     load1: float | None = None
+    load_per_core: float | None = None
     available_mib: float | None = None
     own_rss_mib: float | None = None
     temperature_c: float | None = None
@@ -50,8 +51,9 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class LiveView:
-    """What was served since the last promotion: the probation's evidence."""
+    """What `generation` has served since it was loaded: the probation's evidence."""
 
     frames: int
     novel_frames: int
     mean_confidence: float
+    generation: int

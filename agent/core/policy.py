@@ -1,43 +1,20 @@
-"""The judgements: may we train, is the candidate good, does the promoted model hold, how long to wait. All pure."""
+"""The judgements: is the candidate good, does the promoted model hold, how long to wait. All pure."""
 
 from __future__ import annotations
 
-from agent.config import Budget, Config, Gate, Probation, Training
-from agent.core.facts import LiveView, Reading, Scores
+from agent.config import Config, Gate, Probation, Training
+from agent.core.facts import LiveView, Scores
 from agent.job import Tier
 
 MAX_BACKOFF_S = 3600.0
-
-
-def objection(budget: Budget, reading: Reading, *, training: bool, resuming: bool = False) -> str:
-    """Why a round may not train now; '' if it may.
-
-    `training`: a trainer runs (or is stopped in memory), so the CPU it uses is no reason against it. Hysteresis: a
-    round that is not running (or is paused: `resuming`) must keep each limit by `budget.margin`; a running one only
-    has to keep the limit itself. What this machine cannot measure is no objection.
-    """
-    slack = budget.margin if resuming or not training else 0.0
-    if budget.require_power and reading.on_power is False:
-        return "on battery, and the budget requires the charger"
-    floors = (
-        ("available memory", reading.available_mib, budget.min_available_mib, "MiB"),
-        ("free disk", reading.disk_free_mib, budget.min_disk_free_mib, "MiB"),
-        ("battery", None if reading.on_power else reading.battery_percent, budget.min_battery_percent, "%"),
-    )
-    for name, value, floor, unit in floors:
-        # A battery is never more than full: a floor of 95 % must not become one of 104 %.
-        limit = min(floor * (1 + slack), 100.0) if unit == "%" else floor * (1 + slack)
-        if value is not None and value < limit:
-            return f"{name} {value:.0f} {unit} is below {limit:.0f} {unit}"
-    ceilings = (
-        ("temperature", reading.temperature_c, budget.max_temperature_c, "°C"),
-        ("CPU", None if training else reading.cpu_percent, budget.max_cpu_percent, "%"),
-    )
-    for name, value, ceiling, unit in ceilings:
-        limit = ceiling * (1 - slack) if name != "CPU" else ceiling
-        if value is not None and value > limit:
-            return f"{name} {value:.0f} {unit} is above {limit:.0f} {unit}"
-    return ""
+ENDS: dict[str, str] = {
+    "failed": "failed",
+    "killed": "was killed",
+    "out_of_memory": "ran out of memory",
+    "illegal_instruction": "met an instruction that this processor does not have",
+    "hung": "hung and was killed",
+}
+"""How a trainer may end badly, for a person."""
 
 
 def gate_objection(gate: Gate, scores: Scores, *, unseen: bool = False) -> str:
@@ -82,6 +59,16 @@ def live_objection(probation: Probation, view: LiveView) -> str:
     if view.mean_confidence < probation.min_confidence:
         return f"mean confidence {view.mean_confidence:.2f} is below {probation.min_confidence:.2f}"
     return ""
+
+
+def probe_objection(probation: Probation, misses: int, count: int) -> str:
+    """Why what serves is not the model that was judged: it names `misses` of `count` held-out images otherwise."""
+    if not count or misses / count <= probation.max_probe_misses:
+        return ""
+    return (
+        f"{misses} of {count} held-out images get another label than when the model was judged, "
+        f"above {probation.max_probe_misses:.0%}"
+    )
 
 
 def backoff_s(first_s: float, failures: int) -> float:

@@ -14,7 +14,7 @@ at any point goes on with the round; times (`*_at`) are monotonic and re-armed a
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.core.commands import CloseJob, ReportJob
 from agent.core.facts import Scores
@@ -105,12 +105,23 @@ class Round:
     attempts: int = 0
     """How often in a row the trainer ended badly without getting further than before."""
     progress: int = 0
+    heard_at: float = 0.0
+    """When the trainer last showed progress of any kind, was started, or went on."""
     paused: bool = False
+    paused_at: float = 0.0
+    told_to_end: str = ""
+    """Why the trainer was told to end while its round goes on; "" where it was not."""
+    blamed: bool = False
+    """It was told so for what it does itself: an attempt that failed."""
+    cancelled: bool = False
+    """It is to end as cancelled when the model from before it serves again."""
     scores: Scores | None = None
     left_out: tuple[str, ...] = ()
     """Categories that the candidate does not know: too few samples were of them."""
     deadline_at: float = 0.0
     """When the present phase is given up."""
+    give_up_at: float = 0.0
+    """When a round is given up that the budget neither admits nor lets get any further."""
     not_before_at: float = 0.0
     """Backoff: nothing is tried again before."""
 
@@ -136,12 +147,23 @@ class State:
     """Ids of triggers and commands that have had their effect; the same id never has another."""
     reason: str = ""
     """Why it is (not) doing what one may expect; shown by `status`."""
+    sparing: str = ""
+    """Why nothing but state and reports is to be written to the card; "" where all may be."""
     failures: int = 0
-    """Rounds in a row that failed; a success clears it."""
+    """Rounds in a row that failed; a success clears it, and so does `resume`. From `training.failures` on none is
+    begun, and triggers wait."""
     last_ending: Ending | None = None
     owed_rollback_to: int | None = None
     """A roll back that was ordered and has not been confirmed; ordered again after a restart."""
+    owed_again_at: float = 0.0
+    """When to order it again because the disk had refused it; 0 where it is under way."""
 
 
 MAX_WAITING = 16
 MAX_HANDLED_IDS = 512
+
+
+def durable(state: State) -> State:
+    """`state` without what is measured anew after a restart: not worth a write to the card."""
+    current = replace(state.round, heard_at=0.0) if state.round else None
+    return replace(state, novel_count=0, reason="", sparing="", link=Link.DOWN, round=current)

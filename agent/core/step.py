@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.config import Config
-from agent.core import learning, orders
+from agent.core import orders, preparing, proving, training
 from agent.core.events import (
     BudgetMeasured,
     CancelOrdered,
@@ -22,8 +22,10 @@ from agent.core.events import (
     LinkWent,
     LiveMeasured,
     NovelSampleStored,
+    Probed,
     Promoted,
     PromotionFailed,
+    ResumeOrdered,
     RollbackFailed,
     RollbackOrdered,
     RolledBack,
@@ -77,46 +79,50 @@ _EVERYWHERE: dict[type[Event], Handler] = {
     RollbackOrdered: orders.rollback,
     RolledBack: orders.rolled_back,
     RollbackFailed: orders.rollback_failed,
+    Probed: orders.probed,
+    ResumeOrdered: orders.resume,
+    BudgetMeasured: training.measured,
     NovelSampleStored: orders.count_novel,
     Promoted: orders.promoted,
 }
 
 RULES: dict[Phase, dict[type[Event], Handler]] = {
-    Phase.IDLE: {**_EVERYWHERE, Ticked: learning.idle_ticked},
+    Phase.IDLE: {**_EVERYWHERE, Ticked: preparing.idle_ticked},
     Phase.COLLECTING: {
         **_EVERYWHERE,
-        NovelSampleStored: learning.collecting_stored,
-        Ticked: learning.collecting_ticked,
+        NovelSampleStored: preparing.collecting_stored,
+        Ticked: preparing.collecting_ticked,
     },
     Phase.AWAITING_TEACHER: {
         **_EVERYWHERE,
-        JobPrepared: learning.job_prepared,
-        JobUnpreparable: learning.job_unpreparable,
-        TeacherAnswered: learning.teacher_answered,
-        TeacherRefused: learning.teacher_refused,
-        Ticked: learning.awaiting_ticked,
+        JobPrepared: preparing.job_prepared,
+        JobUnpreparable: preparing.job_unpreparable,
+        TeacherAnswered: preparing.teacher_answered,
+        TeacherRefused: preparing.teacher_refused,
+        Ticked: preparing.awaiting_ticked,
     },
-    Phase.ADMITTED: {**_EVERYWHERE, BudgetMeasured: learning.admitted_measured, Ticked: learning.admitted_ticked},
+    Phase.ADMITTED: {**_EVERYWHERE, BudgetMeasured: training.admitted_measured, Ticked: training.admitted_ticked},
     Phase.TRAINING: {
         **_EVERYWHERE,
-        BudgetMeasured: learning.training_measured,
-        TrainerProgressed: learning.training_progressed,
-        TrainerEnded: learning.training_ended,
-        StopOrdered: learning.training_stop_ordered,
-        Ticked: learning.training_ticked,
+        BudgetMeasured: training.training_measured,
+        TrainerProgressed: training.training_progressed,
+        TrainerEnded: training.training_ended,
+        StopOrdered: training.training_stop_ordered,
+        Ticked: training.training_ticked,
     },
     Phase.VERIFYING: {
         **_EVERYWHERE,
-        CandidateJudged: learning.judged,
-        CandidateUnusable: learning.unusable,
-        Promoted: learning.promoted,
-        PromotionFailed: learning.promotion_failed,
+        CandidateJudged: proving.judged,
+        CandidateUnusable: proving.unusable,
+        Promoted: proving.promoted,
+        PromotionFailed: proving.promotion_failed,
     },
     Phase.PROBATION: {
         **_EVERYWHERE,
         CancelOrdered: orders.cancel_in_probation,
-        LiveMeasured: learning.probation_measured,
-        Ticked: learning.probation_ticked,
+        LiveMeasured: proving.probation_measured,
+        Probed: proving.probation_probed,
+        Ticked: proving.probation_ticked,
     },
 }
 
@@ -125,7 +131,7 @@ _BEFORE_TRAINING: _Kinds = frozenset({JobPrepared, JobUnpreparable, TeacherAnswe
 _OF_A_TRAINER: _Kinds = frozenset({TrainerProgressed, TrainerEnded})
 _OF_A_JOB = _BEFORE_TRAINING | _OF_A_TRAINER
 _OF_A_CANDIDATE: _Kinds = frozenset({CandidateJudged, CandidateUnusable, PromotionFailed})
-_OF_THE_MACHINE: _Kinds = frozenset({BudgetMeasured, LiveMeasured, StopOrdered})
+_OF_THE_MACHINE: _Kinds = frozenset({LiveMeasured, StopOrdered})
 
 IGNORED: dict[Phase, _Kinds] = {
     # What a job or candidate still says after its round has ended (cancelled, timed out) concerns nobody any more.
@@ -137,5 +143,5 @@ IGNORED: dict[Phase, _Kinds] = {
     Phase.TRAINING: _BEFORE_TRAINING | _OF_A_CANDIDATE | {LiveMeasured},
     # Judging and swapping take seconds and always end in an event; there is nothing to time out.
     Phase.VERIFYING: _OF_A_JOB | _OF_THE_MACHINE | {Ticked},
-    Phase.PROBATION: _OF_A_JOB | _OF_A_CANDIDATE | {BudgetMeasured, StopOrdered},
+    Phase.PROBATION: _OF_A_JOB | _OF_A_CANDIDATE | {StopOrdered},
 }

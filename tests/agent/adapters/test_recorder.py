@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from tiny_world import frame, images
 from agent.adapters.inference import Verdict
 from agent.adapters.intake import Frame
 from agent.adapters.prediction_log import PredictionLog
-from agent.adapters.recorder import WAITING_VERDICTS, Recorder
+from agent.adapters.recorder import BATCH, WAITING_VERDICTS, Recorder
 from agent.adapters.sample_store import SampleStore
+from agent.adapters.thrift import Thrift
 from agent.core.facts import LiveView
 
 KNOWN = Verdict(1, "teal", 0.75, 3.25, False, False, np.ones(8, np.float32))
@@ -30,6 +32,8 @@ class Recording:
     """A recorder on real files, and what it said."""
 
     def __init__(self, folder: Path) -> None:
+        self.sparing = ""
+        self.thrift = Thrift(lambda: self.sparing)
         self.log = folder / "predictions.jsonl"
         self.store = SampleStore(folder / "samples.db")
         self.said: queue.Queue[tuple[str, Any]] = queue.Queue()
@@ -42,6 +46,7 @@ class Recording:
             live=lambda view: self.said.put(("live", view)),
             failed=lambda error: self.said.put(("failed", str(error))),
             now_utc=lambda: 1234.5678,
+            thrift=self.thrift,
         )
 
     def _publish(self, frame: Frame, verdict: Verdict, at_utc: float) -> None:
@@ -80,7 +85,21 @@ def test_a_verdict_becomes_a_line_and_a_message(recording: Recording) -> None:
     ]
     assert recording.all_said("published") == [("in/a.png", "teal", 1234.5678)]
     assert recording.all_said("stored") == [] and recording.store.count() == 0
-    assert recording.all_said("live") == [LiveView(1, 0, 0.75)]
+    assert recording.all_said("live") == [LiveView(1, 0, 0.75, 1)]
+
+
+@pytest.mark.spec("5.3", "5.4", "6.2")
+def test_while_the_card_is_spared_all_is_served_and_told_and_nothing_written(recording: Recording) -> None:
+    recording.sparing = "free disk 5 MiB is below 200 MiB"
+    recording.recorder.start()
+    pictures = images("lime", 3)
+    recording.recorder.take(frame(pictures[0]), NOVEL)
+    recording.recorder.take(frame(pictures[1]), KNOWN)
+    recording.recorder.take(replace(frame(pictures[2]), given="teal"), KNOWN)
+    recording.recorder.close()
+    assert len(recording.all_said("published")) == 3 and recording.all_said("live")[-1].frames == 3
+    assert not recording.log.exists() and recording.store.count() == 0 and recording.all_said("stored") == []
+    assert recording.thrift.left_out == {"samples": 2, "predictions": 3}
 
 
 @pytest.mark.parametrize("verdict", [NOVEL, DOUBTFUL])
@@ -134,7 +153,7 @@ def test_the_live_view_is_of_the_present_generation(recording: Recording) -> Non
     for n, verdict in enumerate([KNOWN, NOVEL, replace(NOVEL, generation=2), replace(KNOWN, generation=2)]):
         recording.recorder.take(frame(pictures[n]), verdict)
     recording.recorder.close()
-    assert recording.all_said("live")[-1] == LiveView(2, 1, 0.5)
+    assert recording.all_said("live")[-1] == LiveView(2, 1, 0.5, 2)
 
 
 def test_closing_records_what_waits(recording: Recording) -> None:
@@ -145,6 +164,23 @@ def test_closing_records_what_waits(recording: Recording) -> None:
     recording.recorder.close()
     assert len(recording.lines()) == len(pictures)
     assert recording.all_said("live")[-1].frames == len(pictures)
+
+
+@pytest.mark.spec("6.3")
+def test_lines_that_wait_are_written_in_batches(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[int] = []
+    write = os.write
+
+    def counted(descriptor: int, data: bytes) -> int:
+        writes.append(len(data))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", counted)
+    for picture in images("teal", 2 * BATCH - 1):  # with the end that follows them, two batches
+        recording.recorder.take(frame(picture), KNOWN)
+    recording.recorder.start()
+    recording.recorder.close()
+    assert len(recording.lines()) == 2 * BATCH - 1 and len(writes) == 2
 
 
 def test_who_serves_waits_while_the_card_is_slow(recording: Recording) -> None:

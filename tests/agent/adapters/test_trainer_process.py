@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from agent.adapters import trainer_process
+from agent.adapters.trainer_group import GroupRefused, TrainerGroup
 from agent.adapters.trainer_process import Exit, TrainerError, TrainerProcess
 from agent.job import Progress
 from agent.trainer import parent
@@ -29,15 +33,15 @@ def say(n): print('{"stage":"x","done":%d,"total":9}' % n, flush=True)
 class Trainer:
     """A TrainerProcess around a script, and what it reported."""
 
-    def __init__(self, folder: Path, script: str) -> None:
+    def __init__(self, folder: Path, script: str, **options: Any) -> None:
         self.progress: queue.Queue[Progress] = queue.Queue()
         self.exits: queue.Queue[Exit] = queue.Queue()
         self.folder = folder
         file = folder / "trainer.py"
         file.write_text(PRELUDE + script)
-        self.process = TrainerProcess(self.progress.put, self.exits.put, argv=(sys.executable, str(file)))
+        self.process = TrainerProcess(self.progress.put, self.exits.put, argv=(sys.executable, str(file)), **options)
 
-    def start(self, **limits: int) -> Trainer:
+    def start(self, **limits: Any) -> Trainer:
         self.process.start(self.folder, **limits)
         return self
 
@@ -49,11 +53,11 @@ class Trainer:
 
 
 @pytest.fixture
-def trainer(tmp_path: Path) -> Iterator[Callable[[str], Trainer]]:
+def trainer(tmp_path: Path) -> Iterator[Callable[..., Trainer]]:
     made: list[Trainer] = []
 
-    def make(script: str) -> Trainer:
-        made.append(Trainer(tmp_path, script))
+    def make(script: str, **options: Any) -> Trainer:
+        made.append(Trainer(tmp_path, script, **options))
         return made[-1]
 
     yield make
@@ -94,6 +98,7 @@ say(7)
     assert t.exit().reason == "finished" and t.progress.empty()
 
 
+@pytest.mark.spec("11.3")
 @pytest.mark.parametrize(
     ("script", "reason", "code"),
     [
@@ -120,6 +125,112 @@ def test_sigkill_with_an_oom_kill_counted_is_out_of_memory(
 def test_the_detail_is_the_end_of_standard_error(trainer: Callable[[str], Trainer]) -> None:
     ended = trainer("sys.stderr.write('x' * 300_000 + 'the cause'); sys.exit(1)").start().exit()
     assert ended.detail.endswith("the cause") and len(ended.detail) == 8 * 1024
+
+
+# ------------------------------------------------------------------------------------------------ its control group
+
+
+@dataclass
+class Groups:
+    """Makes groups that are folders, and remembers what was asked. A file of the kernel's is never made by us."""
+
+    folder: Path
+    made: list[tuple[int, float]] = field(default_factory=list)
+    taken: str = ""
+
+    def __call__(self, memory_mib: int, cpu_percent: float) -> TrainerGroup:
+        self.made.append((memory_mib, cpu_percent))
+        self.folder.mkdir()
+        for name in ("cgroup.procs", "memory.events"):
+            (self.folder / name).write_text("")
+        groups = self
+
+        class Group(TrainerGroup):
+            def remove(self) -> None:
+                groups.taken = (self.folder / "cgroup.procs").read_text()
+                shutil.rmtree(self.folder)
+
+        return Group(self.folder)
+
+
+@pytest.mark.spec("11.2")
+def test_it_runs_in_a_group_that_is_made_before_it_and_removed_after_it(
+    trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    groups = Groups(tmp_path / "group")
+    t = trainer("say(os.getpid())", make_group=groups).start(memory_mib=700, cpu_percent=40.0)
+    pid = t.done()
+    assert t.exit().reason == "finished"
+    assert groups.made == [(700, 40.0)] and groups.taken == str(pid) and not groups.folder.exists()
+    assert t.process.uncontained == ""
+
+
+@pytest.mark.spec("11.3")
+def test_killed_by_the_kernel_in_its_group_it_was_out_of_memory(
+    trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    events = tmp_path / "group" / "memory.events"
+    script = f"open({str(events)!r}, 'w').write('oom 1\\noom_kill 1\\n'); os.kill(os.getpid(), signal.SIGKILL)"
+    assert trainer(script, make_group=Groups(tmp_path / "group")).start().exit().reason == "out_of_memory"
+
+
+@pytest.mark.spec("11.2")
+def test_where_no_group_is_allowed_it_runs_without_and_the_reason_is_known(trainer: Callable[..., Trainer]) -> None:
+    def refuse(memory_mib: int, cpu_percent: float) -> TrainerGroup:
+        raise GroupRefused("no control group for the trainer: not ours")
+
+    t = trainer("say(1)", make_group=refuse).start(memory_mib=512)
+    assert t.done() == 1 and t.exit().reason == "finished"
+    assert t.process.uncontained == "no control group for the trainer: not ours"
+
+
+def test_a_group_that_does_not_take_it_is_removed_all_the_same(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+    class Closed(TrainerGroup):
+        def take(self, pid: int) -> None:
+            raise PermissionError("cgroup.procs")
+
+        def remove(self) -> None:
+            self.folder.rmdir()
+
+    def closed(memory_mib: int, cpu_percent: float) -> TrainerGroup:
+        (tmp_path / "group").mkdir()
+        return Closed(tmp_path / "group")
+
+    t = trainer("say(1)", make_group=closed).start()
+    assert t.exit().reason == "finished" and "cannot be moved" in t.process.uncontained
+    assert not (tmp_path / "group").exists()
+
+
+def test_what_cannot_be_started_leaves_no_group(tmp_path: Path) -> None:
+    groups = Groups(tmp_path / "group")
+    process = TrainerProcess(lambda _: None, lambda _: None, argv=(str(tmp_path / "no-python"),), make_group=groups)
+    with pytest.raises(TrainerError):
+        process.start(tmp_path)
+    assert groups.made and not groups.folder.exists()
+
+
+@pytest.mark.spec("11.3")
+def test_a_hanging_one_is_killed_paused_or_not(trainer: Callable[..., Trainer]) -> None:
+    for paused in (False, True):
+        t = trainer("signal.signal(signal.SIGTERM, signal.SIG_IGN); say(1); time.sleep(60)").start()
+        assert t.done() == 1 and t.process.pid is not None
+        if paused:
+            t.process.pause()
+        assert t.process.kill()
+        ended = t.exit()
+        assert (ended.reason, ended.code) == ("hung", -signal.SIGKILL)
+        assert t.process.pid is None and not t.process.kill()
+    t.start()  # the flags of that run do not colour the next
+    os.kill(t.process.pid or 0, signal.SIGKILL)
+    assert t.exit().reason == "killed"
+
+
+@pytest.mark.spec("11.2")
+@pytest.mark.skipif(not hasattr(psutil, "IOPRIO_CLASS_IDLE"), reason="classes of input and output are Linux's")
+def test_it_is_last_in_line_for_the_disk(trainer: Callable[..., Trainer]) -> None:
+    t = trainer("time.sleep(0.2); say(1); time.sleep(60)").start()
+    assert t.done() == 1 and t.process.pid is not None
+    assert psutil.Process(t.process.pid).ionice().ioclass == psutil.IOPRIO_CLASS_IDLE
 
 
 def test_stop_lets_it_end_in_its_own_way(trainer: Callable[[str], Trainer]) -> None:
@@ -214,6 +325,7 @@ def test_what_cannot_be_started_says_so(tmp_path: Path) -> None:
     assert not process.running
 
 
+@pytest.mark.spec("11.2")
 def test_the_limits_are_on(trainer: Callable[[str], Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
     script = """
@@ -230,6 +342,7 @@ import agent.job
     assert ended.detail == f'["3", 7, true, {512 * 1024 * 1024}, false, 800, "", "{os.getpid()}"]'
 
 
+@pytest.mark.spec("11.3")
 def test_beyond_its_memory_it_fails_as_out_of_memory(trainer: Callable[[str], Trainer]) -> None:
     ended = trainer("time.sleep(0.2); bytearray(2 * 10**9)").start(memory_mib=256).exit()
     assert ended.reason == "out_of_memory"
