@@ -1,0 +1,1 @@
+"""`understudy agent install`: makes the daemon a service that comes back by itself."""
