@@ -42,7 +42,6 @@ class Counters:
     repeats: int = 0
     images: int = 0
     refused: int = 0
-    expired: int = 0
     malformed: int = 0
     answer_bytes: int = 0
     seconds: float = 0.0
@@ -79,17 +78,21 @@ class TeacherWorker:
     clock: Callable[[], float] = time.perf_counter
     _packed: bytes | None = None
 
-    def answer(self, request: Request, now_utc: float, limit_bytes: int = wire.MAX_MESSAGE_BYTES) -> list[bytes]:
-        """The payloads for request.reply_topic; none for a request that has expired."""
-        return self.answer_all([(request, limit_bytes)], now_utc)[0]
+    def answer(self, request: Request, limit_bytes: int = wire.MAX_MESSAGE_BYTES) -> list[bytes]:
+        """The payloads for request.reply_topic."""
+        return self.answer_all([(request, limit_bytes)])[0]
 
-    def answer_all(self, requests: Sequence[tuple[Request, int]], now_utc: float) -> list[list[bytes]]:
-        """Several requests, each with its largest payload: their images are put through the network together."""
+    def answer_all(self, requests: Sequence[tuple[Request, int]]) -> list[list[bytes]]:
+        """Several requests, each with its largest payload: their images are put through the network together.
+
+        Nobody looks at their expiry: the clock that wrote it may be years off, and no broker keeps a request for a
+        worker longer than the worker's session, a minute.
+        """
         started = self.clock()
-        opened = [self._opened(request, limit_bytes, now_utc) for request, limit_bytes in requests]
+        opened = [self._opened(request, limit_bytes) for request, limit_bytes in requests]
         fresh: dict[str, _Open] = {}  # the same request twice in a batch is asked once
         for one in opened:
-            if one is not None and one.question is not None:
+            if one.question is not None:
                 fresh.setdefault(one.key, one)
         if fresh:
             questions = [one.question for one in fresh.values() if one.question is not None]
@@ -99,11 +102,11 @@ class TeacherWorker:
                 self.counters.images += len(question.images)
                 fresh[key].whole = encoded
         self.counters.requests += len(fresh)
-        self.counters.repeats += sum(one is not None and one.question is not None for one in opened) - len(fresh)
+        self.counters.repeats += sum(one.question is not None for one in opened) - len(fresh)
         for one in opened:
-            if one is not None and one.question is not None:
+            if one.question is not None:
                 one.whole = fresh[one.key].whole
-        payloads = [self._payloads(one) if one is not None else [] for one in opened]
+        payloads = [self._payloads(one) for one in opened]
         self.counters.seconds += self.clock() - started
         self.counters.answer_bytes += sum(len(payload) for some in payloads for payload in some)
         return payloads
@@ -117,11 +120,7 @@ class TeacherWorker:
             return []
         return [refusal(request_id, error.code, str(error))]
 
-    def _opened(self, request: Request, limit_bytes: int, now_utc: float) -> _Open | None:
-        """None for an expired one."""
-        if now_utc > request.expires_utc:
-            self.counters.expired += 1
-            return None
+    def _opened(self, request: Request, limit_bytes: int) -> _Open:
         opened = _Open(request, limit_bytes, _key(request))
         try:
             self._prepare(opened)

@@ -1,19 +1,28 @@
-"""A TCP proxy for tests: records every byte that passes, and can stall or cut the line as real networks do."""
+"""A TCP proxy for tests: records every byte that passes, and can stall, cut and change what passes, as networks do."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Literal
+
+import mqtt_packets
 
 HOST = "127.0.0.1"
+Direction = Literal["up", "down"]
 
 
 class TcpTap:
-    """Connect to `port` instead of `target_port`. `upstream` is what clients sent, `downstream` what they got."""
+    """Connect to `port` instead of `target_port`. `upstream` is what clients sent, `downstream` what they got.
 
-    def __init__(self, target_port: int) -> None:
+    With `change`, each MQTT packet is replaced by what change(direction, packet) makes of it: none, one or several.
+    """
+
+    def __init__(self, target_port: int, change: Callable[[Direction, bytes], Iterable[bytes]] | None = None) -> None:
         self.target_port = target_port
+        self.change = change
         self.connections = 0
         self._upstream = bytearray()
         self._downstream = bytearray()
@@ -71,13 +80,19 @@ class TcpTap:
             with self._lock:
                 self.connections += 1
                 self._sockets += [client, server]
-            for source, sink, record in ((client, server, self._upstream), (server, client, self._downstream)):
-                threading.Thread(target=self._pump, args=(source, sink, record), name="tap", daemon=True).start()
+            for way in (("up", client, server, self._upstream), ("down", server, client, self._downstream)):
+                threading.Thread(target=self._pump, args=way, name="tap", daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, record: bytearray) -> None:
+    def _pump(self, direction: Direction, source: socket.socket, sink: socket.socket, record: bytearray) -> None:
+        waiting = bytearray()
         with suppress(OSError):
             while data := source.recv(65_536):
                 self._flowing.wait()
+                if self.change is not None:
+                    waiting += data
+                    data = b"".join(
+                        made for packet in mqtt_packets.cut(waiting) for made in self.change(direction, packet)
+                    )
                 with self._lock:
                     record += data
                 sink.sendall(data)

@@ -81,6 +81,10 @@ class CameraSource:
     def start(self) -> None:
         self._thread.start()
 
+    def alive(self) -> bool:
+        """The thread lives, or has nothing more to do: a camera that is away is waited for."""
+        return self._thread.is_alive() or self.finished.is_set()
+
     def healthy(self) -> bool:
         """Frames are coming, or a file has been played to its end."""
         return self._streaming or self.finished.is_set()
@@ -125,7 +129,7 @@ class CameraSource:
             return "ended"
         except (av.FFmpegError, OSError) as error:
             return f"failed: {getattr(error, 'strerror', None) or type(error).__name__}"  # not str: it holds the URL
-        except (ValueError, MemoryError) as error:
+        except Exception as error:  # whatever a broken stream does to its decoder, it is opened again
             return f"cannot be decoded: {type(error).__name__}"
 
     def _decode(self, source: Any) -> None:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agent.core.events import CancelOrdered, Event, RollbackOrdered, TriggerArrived
+from agent.core.events import CancelOrdered, Event, ResumeOrdered, RollbackOrdered, TriggerArrived
 from transfer import signing, wire
+
+ORDERS: dict[str, Callable[[float, str], Event]] = {
+    "rollback": RollbackOrdered,
+    "cancel": CancelOrdered,
+    "resume": ResumeOrdered,
+}
+"""What an operator may order, from afar and on the device."""
 
 
 class OrderRefused(ValueError):
@@ -43,8 +50,7 @@ class Inbox:
             if command.device != self._topics.device:
                 raise OrderRefused("other_device", f"DeviceCommand {command.id}: meant for {command.device}")
             self._check(command)
-            kind = RollbackOrdered if command.action == "rollback" else CancelOrdered
-            return kind(self._now(), command.id)
+            return ORDERS[command.action](self._now(), command.id)
         raise OrderRefused("unknown_topic", f"nothing is expected on {topic}")
 
     def _check(self, order: wire.Trigger | wire.DeviceCommand) -> None:
@@ -52,4 +58,5 @@ class Inbox:
         if signing.verify(self._operators, wire.signing_bytes(order), order.signature) is None:
             raise OrderRefused("bad_signature", f"{name}: not signed by any of mqtt.operator_keys")
         if self._now_utc() > order.expires_utc:
-            raise OrderRefused("expired", f"{name}: expired {self._now_utc() - order.expires_utc:.0f} s ago")
+            late_s = self._now_utc() - order.expires_utc
+            raise OrderRefused("expired", f"{name}: expired {late_s:.0f} s ago, if this device's clock is right")

@@ -150,9 +150,10 @@ class Quarantine:
             if note.exists():
                 return True
             # Evidence, not state: not worth an fsync each.
+            # The note first: evidence without one would never be counted, nor evicted.
+            note.write_bytes(msgspec.json.format(msgspec.json.encode(_note(path, error))))
             with contextlib.suppress(FileNotFoundError, IntakeError, PermissionError):
                 evidence.write_bytes(_evidence(path))
-            note.write_bytes(msgspec.json.format(msgspec.json.encode(_note(path, error))))
             self._evict()
         except OSError:
             with contextlib.suppress(OSError):

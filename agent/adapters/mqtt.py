@@ -1,12 +1,13 @@
 """The link to the broker: keeps one connection alive, sends what the gate lets out, reports what comes in.
 
 One thread owns the connection and does everything on it, the calls to the daemon included; callers only leave messages
-for it. What must arrive goes through the outbox: it is sent once per connection, in order, until it is acknowledged.
-Everything else is sent now or not at all.
+for it. What must arrive goes through the outbox: it is sent once per connection, at a bounded pace, until it is
+acknowledged. Everything else is sent now or not at all.
 """
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import threading
@@ -72,6 +73,7 @@ class Link:
         self._versions = Versions()
         self._inbound = (topics.trigger, topics.command, topics.teacher_reply)
         self._unacknowledged: dict[int, Sealed] = {}
+        self._acknowledged_at = 0.0  # or when one began to be owed
         self._window = WINDOW
         self._protocol: Protocol | None = None
         self._last_reason = ""
@@ -98,6 +100,16 @@ class Link:
         """Largest payload that can be published: the config's limit, or what the broker's packet limit leaves."""
         return self._outgoing.limit_bytes
 
+    @property
+    def why_down(self) -> str:
+        """Why the last attempt failed or the last connection ended; "" while it is up, or was never tried."""
+        return "" if self._protocol is not None else self._last_reason
+
+    @property
+    def live_dropped(self) -> int:
+        """Messages that were worth sending at once only, and found the link too slow, since the start."""
+        return self._outgoing.live_dropped
+
     def alive(self) -> bool:
         """Whether the link's thread runs, connected or not."""
         return self._thread.is_alive()
@@ -115,16 +127,17 @@ class Link:
         """Send `message`; never waits for the network. True: it is in the outbox, or was handed to a living link.
 
         With `durable_key` it is stored first and sent once per connection until `acknowledged(key)` is called or, with
-        until="puback", the broker has taken it; the same key again replaces it. Without, it is dropped (False) while
-        the link is down or too slow. Raises EgressDenied; reports TooLarge and returns False beyond `limit_bytes`.
+        until="puback", the broker has taken it; the same key again replaces it. Without, or where the disk does not
+        take it, it is dropped (False) while the link is down or too slow. Raises EgressDenied; reports TooLarge and
+        returns False beyond `limit_bytes`.
         """
         sealed = self._outgoing.seal(message, topic, retain=retain, key=durable_key)
         if sealed is None:
             return False
-        if durable_key is not None:
-            accepted = self._outgoing.add_durable(sealed, durable_key, until=until, critical=critical)
-        else:
-            accepted = self._protocol is not None and self._outgoing.add_live(sealed)
+        stored = durable_key is not None and self._outgoing.add_durable(
+            sealed, durable_key, until=until, critical=critical
+        )
+        accepted = stored or (self._protocol is not None and self._outgoing.add_live(sealed))
         self._wake()
         return accepted
 
@@ -159,8 +172,11 @@ class Link:
     def _other_version_at_once(self, ended: SessionEnded, lasted_s: float) -> bool:
         """Account for a connection that ended; whether to try the other MQTT version without waiting."""
         was_up, self._protocol = self._protocol is not None, None
+        first = next((sealed for sealed in self._unacknowledged.values() if sealed.row), None)
         self._unacknowledged.clear()
-        self._outgoing.connection_lost()
+        if self._outgoing.connection_lost(first) and first is not None and first.row is not None:
+            reason = "the broker hangs up whenever this is sent; it goes last from now on"
+            self._on_event(Denied(first.topic, 0, reason, first.row.key))
         if was_up:
             self._versions.lost()
             if lasted_s > self._stable_s:
@@ -221,10 +237,12 @@ class Link:
             else:
                 if echo.overdue(now_s):
                     self._no_echo(echo)
+                if self._unacknowledged and now_s - self._acknowledged_at > 2 * keepalive_s:
+                    # It may route echoes and yet owe us acknowledgements: the window would stay full for ever.
+                    raise SessionEnded(f"connected, but nothing was acknowledged for {2 * keepalive_s} s")
                 if echo.due(now_s):
                     self._say(session, wire.Echo(session=self._will.session, n=echo.sent), self._topics.echo)
-                self._feed(session)
-                wait_s = min(echo.next_s - now_s, keepalive_s / 4)
+                wait_s = min(self._feed(session), echo.next_s - now_s, keepalive_s / 4)
             for happening in session.step(self._wake_receiver, wait_s):
                 self._handle(session, happening, echo)
         self._say_goodbye(session, self._final)
@@ -237,13 +255,15 @@ class Link:
             raise SessionEnded(reason, version_suspect=not session.accepted)
         return patience_s - passed_s
 
-    def _feed(self, session: Session) -> None:
-        """Give the connection what it can take; the rest waits here, where it is bounded, and not in paho."""
+    def _feed(self, session: Session) -> float:
+        """Give the connection what it can take; the rest waits here, where it is bounded, and not in paho. Returns
+        after how many seconds there may be more to give, if nothing happens meanwhile."""
         while len(self._unacknowledged) < self._window and not session.congested:
             sealed = self._outgoing.next()
             if sealed is None:
-                return
+                return self._outgoing.wait_s
             self._send(session, sealed)
+        return math.inf
 
     def _say(self, session: Session, message: wire.AnyMessage, topic: str, *, retain: bool = False) -> int | None:
         sealed = self._outgoing.seal(message, topic, retain=retain)
@@ -253,6 +273,8 @@ class Link:
         mid = session.publish(sealed.topic, sealed.payload, qos=sealed.qos, retain=sealed.retain)
         self._outgoing.sent(sealed)
         if sealed.qos > 0:
+            if not self._unacknowledged:
+                self._acknowledged_at = time.monotonic()
             self._unacknowledged[mid] = sealed
         return mid
 
@@ -263,7 +285,8 @@ class Link:
             sealed = self._unacknowledged.pop(happening.mid, None)
             if sealed is None:  # QoS 0: only paho says so, not the broker
                 return
-            echo.alive(time.monotonic())
+            self._acknowledged_at = time.monotonic()
+            echo.alive(self._acknowledged_at)
             if happening.failure:
                 key = sealed.row.key if sealed.row else None
                 self._on_event(Denied(sealed.topic, happening.code, happening.failure, key))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ WINDOW = 20
 """Messages that may be unacknowledged in either direction."""
 CONNECT_TIMEOUT_S = 5.0
 UNSUPPORTED_VERSION = 0x84
+NOT_YET_VALID, HAS_EXPIRED = 9, 10
+"""OpenSSL's X509_V_ERR_CERT_*: what a certificate looks like to a clock that is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,11 @@ class SessionEnded(Exception):
 class Session:
     """Call `begin`, then `step` for as long as it does not raise; then `abandon`."""
 
-    def __init__(self, config: LinkConfig, protocol: Protocol, will_topic: str, will_payload: bytes) -> None:
+    def __init__(
+        self, config: LinkConfig, protocol: Protocol, will_topic: str, will_payload: bytes, *, lasting: bool = True
+    ) -> None:
+        """`lasting`: the broker is to keep what arrives while we are away."""
+        self._lasting = lasting
         self._config = config
         self._v5 = protocol == "5"
         self._happened: list[Happening] = []
@@ -127,7 +134,7 @@ class Session:
             CallbackAPIVersion.VERSION2,
             client_id=config.client_id,
             protocol=paho.MQTTv5 if self._v5 else paho.MQTTv311,
-            clean_session=None if self._v5 else False,
+            clean_session=None if self._v5 else not lasting,
             reconnect_on_failure=False,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
@@ -152,17 +159,24 @@ class Session:
         try:
             if self._v5:
                 properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-                properties.SessionExpiryInterval = SESSION_EXPIRY_S
+                properties.SessionExpiryInterval = SESSION_EXPIRY_S if self._lasting else 0
                 properties.ReceiveMaximum = WINDOW
                 # Well above what we accept, so that a message somewhat too large is still seen, and reported.
                 properties.MaximumPacketSize = 4 * config.max_message_bytes + 1024
                 # clean_start is true by default on the first connect, and then the broker forgets us.
                 self._client.connect(
-                    config.host, config.port, config.keepalive_s, clean_start=False, properties=properties
+                    config.host,
+                    config.port,
+                    config.keepalive_s,
+                    clean_start=not self._lasting,
+                    properties=properties,
                 )
             else:
                 self._client.connect(config.host, config.port, config.keepalive_s)
-        except (OSError, ValueError) as error:  # refused, unknown host, bad certificate
+        except ssl.SSLCertVerificationError as error:
+            reason = f"cannot connect to {config.host}:{config.port}: {error.verify_message}{_clock_advice(error)}"
+            raise SessionEnded(reason) from None
+        except (OSError, ValueError) as error:  # refused, unknown host
             raise SessionEnded(f"cannot connect to {config.host}:{config.port}: {error}") from None
 
     @property
@@ -255,3 +269,13 @@ class Session:
     ) -> None:
         topic = self._subscribing.pop(mid, "")
         self._happened += [SubscriptionRefused(topic, code.value, str(code)) for code in codes if code.is_failure]
+
+
+def _clock_advice(error: ssl.SSLCertVerificationError) -> str:
+    """Certificates are judged by the date, and a board without a battery starts with a wrong one."""
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    if error.verify_code == NOT_YET_VALID:
+        return f"; this device's clock says {today}: set it (NTP), the link then comes up by itself"
+    if error.verify_code == HAS_EXPIRED:
+        return f"; this device's clock says {today}: if that is wrong, set it (NTP), else renew the certificate"
+    return ""

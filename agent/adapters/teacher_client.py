@@ -7,7 +7,6 @@ answer arrives in chunks; what is missing is asked for from where it broke off.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from agent.adapters.job_folder import JobFolders
+from agent.adapters.teacher_shelf import TeacherShelf
 from transfer import activations, bundle, wire
 from transfer.durable import sync_directory, write_atomic
 from transfer.preprocess import encode_png
@@ -45,9 +45,13 @@ class _Pending:
     assembly: wire.Assembly = field(init=False)
 
     def __post_init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
         asked = self.message
         most = activations.most_bytes(asked) if isinstance(asked, wire.ActivationRequest) else wire.MAX_TRANSFER_BYTES
         self.assembly = wire.Assembly(asked.request_id, limit_bytes=most)
+        self.asked_until = 0
 
 
 class TeacherClient:
@@ -68,12 +72,13 @@ class TeacherClient:
         limit_bytes: Callable[[], int],
     ) -> None:
         self._jobs, self._topics, self._publish, self._acknowledged = jobs, topics, publish, acknowledged
-        self._teachers, self._trusted = teachers, trusted
+        self._shelf = TeacherShelf(teachers, trusted)
         self._answered, self._refused = answered, refused
         self._now_utc, self._limit_bytes = now_utc, limit_bytes
         self._lock = threading.Lock()
         self._job_id = ""
         self._pending: dict[str, _Pending] = {}
+        self._cut_for = 0
         self.received_bytes = 0
 
     def ask_for_activations(self, job_id: str) -> None:
@@ -81,7 +86,12 @@ class TeacherClient:
         with self._lock:
             if job_id != self._job_id:
                 self._job_id, self._pending = job_id, {}
+            if self._limit_bytes() < self._cut_for:  # the broker takes less than was believed while it was away
+                for one in self._pending:
+                    self._acknowledged(one)
+                self._pending = {}
             if not self._pending:
+                self._cut_for = self._limit_bytes()
                 self._pending = {p.message.request_id: p for p in self._activation_requests(job_id)}
             waiting = [p for p in self._pending.values() if not p.target.exists()]
         self._send(waiting)
@@ -95,8 +105,8 @@ class TeacherClient:
         if not digest:
             self._refused(job_id, "the model's bundle does not say who its teacher was")
             return
-        home = self._teachers / digest
-        if home.exists():
+        home = self._shelf.find(digest)
+        if home is not None:
             self._bring_home(job_id, home)
             return
         with self._lock:
@@ -110,7 +120,7 @@ class TeacherClient:
                     teacher=digest,
                     max_bytes=SLICE_BYTES,
                 )
-                self._pending = {request_id: _Pending(message, home)}
+                self._pending = {request_id: _Pending(message, self._shelf.path(digest))}
             waiting = list(self._pending.values())
         self._send(waiting)
 
@@ -123,7 +133,8 @@ class TeacherClient:
                 self._job_id, self._pending = "", {}
 
     def take(self, payload: bytes) -> None:
-        """A message from the teacher's reply topic. Raises wire.WireError; answers to nobody's question are ignored."""
+        """A message from the teacher's reply topic. Raises wire.WireError, and OSError where the answer cannot be
+        stored: then it is asked for again. Answers to nobody's question are ignored."""
         reply = wire.decode_reply(payload)
         with self._lock:
             pending = self._pending.get(reply.request_id)
@@ -154,31 +165,29 @@ class TeacherClient:
             self._send([pending])
 
     def _whole(self, job_id: str, pending: _Pending, whole: bytes) -> None:
-        self._acknowledged(pending.message.request_id)
+        """The question leaves the outbox after its answer is durable, or of no use."""
+        request_id = pending.message.request_id
         try:
             if isinstance(pending.message, wire.BundleRequest):
-                self._take_in(whole, pending.message.teacher, pending.target)
-                self._bring_home(job_id, pending.target)
+                home = self._shelf.take_in(whole, pending.message.teacher)
+                self._acknowledged(request_id)
+                self._bring_home(job_id, home)
                 return
             activations.decode(whole).check_answers(pending.message)
+            write_atomic(pending.target, whole)
         except (bundle.BundleError, activations.ActivationsError) as error:
+            self._acknowledged(request_id)
             self._refused(job_id, str(error))
             return
-        write_atomic(pending.target, whole)
+        except OSError:
+            with self._lock:
+                pending.begin_anew()  # nothing is kept in memory that the disk did not take
+            raise
+        self._acknowledged(request_id)
         with self._lock:
             done = job_id == self._job_id and all(p.target.exists() for p in self._pending.values())
         if done:
             self._answered(job_id)
-
-    def _take_in(self, whole: bytes, digest: str, home: Path) -> None:
-        """Under the name of its digest only what has that digest, even if the power goes in between."""
-        arrived = home.with_name(f"{home.name}.arrived")
-        shutil.rmtree(arrived, ignore_errors=True)
-        if bundle.unpack(whole, arrived, trusted=self._trusted).digest != digest:
-            shutil.rmtree(arrived, ignore_errors=True)
-            raise bundle.BundleError("hash_mismatch", "the bundle sent is not the teacher asked for")
-        arrived.rename(home)
-        sync_directory(home.parent)
 
     def _bring_home(self, job_id: str, home: Path) -> None:
         link = self._jobs.path(job_id) / "teacher"

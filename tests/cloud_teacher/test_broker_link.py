@@ -45,6 +45,7 @@ def test_mqtt_3_1_1_where_it_does_not(amqtt_broker: Broker) -> None:
     link.close()
 
 
+@pytest.mark.spec("15.1")
 def test_the_brokers_packet_limit_is_respected(start_mosquitto: Callable[..., Broker]) -> None:
     broker = start_mosquitto("max_packet_size 2000")
     link, heard = listening(broker, "a/b")
@@ -158,3 +159,19 @@ def test_a_refused_url_does_not_show_its_password() -> None:
 
 def test_addresses_are_shown_without_the_password() -> None:
     assert str(parse_broker("mqtts://me:secret@host")) == "mqtts://me@host:8883"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_link_whose_thread_has_died_is_known(mosquitto: Broker) -> None:
+    def fail(topic: str, payload: bytes) -> None:
+        raise RuntimeError("a defect in what receives")
+
+    link = BrokerLink(address(mosquitto), subscribe=lambda _: ["a/b"], receive=fail)
+    link.connect()
+    assert link.alive()
+    link.send("a/b", b"x")
+    until_s = time.monotonic() + TIMEOUT_S
+    while link.alive():
+        assert time.monotonic() < until_s, "the thread outlived its callback's error"
+        time.sleep(0.01)
+    link.close()

@@ -59,9 +59,11 @@ def test_several_categories_that_are_the_same_are_refused_before_they_are_signed
 
 
 def test_a_command_is_signed(key: SigningKey) -> None:
-    message = command("rollback", "cam", key, now_utc=NOW, expires_s=60)
-    assert wire.decode(checked(message), DeviceCommand) == message and verified(message, key)
-    with pytest.raises(ValueError, match="use rollback or cancel"):
+    for action in ("rollback", "cancel", "resume"):
+        message = command(action, "cam", key, now_utc=NOW, expires_s=60)
+        assert wire.decode(checked(message), DeviceCommand) == message and verified(message, key)
+        assert message.action == action
+    with pytest.raises(ValueError, match="use rollback, cancel, resume"):
         command("explode", "cam", key, now_utc=NOW, expires_s=60)
 
 

@@ -63,10 +63,11 @@ def test_a_trigger_that_nobody_hears_is_said(
 def test_a_command_goes_to_one_device(mosquitto: Broker, key_file: Path) -> None:
     link, heard = device(mosquitto)
     url = f"mqtt://127.0.0.1:{mosquitto.port}"
-    assert fleet_main(["command", "rollback", "edge-1", "--broker", url, "--key", str(key_file)]) == 0
-    topic, payload = heard.get(timeout=10)
-    assert topic == "understudy/v1/home/edge-1/cmd"
-    assert wire.decode(payload, wire.DeviceCommand).action == "rollback"
+    for action in ("rollback", "resume"):
+        assert fleet_main(["command", action, "edge-1", "--broker", url, "--key", str(key_file)]) == 0
+        topic, payload = heard.get(timeout=10)
+        assert topic == "understudy/v1/home/edge-1/cmd"
+        assert wire.decode(payload, wire.DeviceCommand).action == action
     link.close()
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -32,12 +33,12 @@ Start = Callable[[Broker], "Served"]
 class Served:
     """A worker process; `events` are the lines of its JSON log."""
 
-    def __init__(self, broker: Broker, bundle_dir: Path) -> None:
+    def __init__(self, port: int, bundle_dir: Path, **environment: str) -> None:
         command = ["-m", "cloud_teacher", "teacher", "serve", "--teacher", str(bundle_dir), "--threads", "1", "--json"]
         self.process = subprocess.Popen(
-            [sys.executable, *command, "--broker", f"mqtt://127.0.0.1:{broker.port}"],
+            [sys.executable, *command, "--broker", f"mqtt://127.0.0.1:{port}"],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT), **environment},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -56,7 +57,7 @@ def start(bundle_dir: Path) -> Iterator[Start]:
     running: list[Served] = []
 
     def begin(broker: Broker) -> Served:
-        running.append(Served(broker, bundle_dir))
+        running.append(Served(broker.port, bundle_dir))
         return running[-1]
 
     yield begin
@@ -146,3 +147,40 @@ def test_two_workers_divide_the_requests(mosquitto: Broker, start: Start, datase
         shares.append(worker.wait_for("stopped")["requests"])
     assert sorted(shares) == [3, 3]
     device.link.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """systemd's end of sd_notify."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(TIMEOUT_S)
+        yield listener
+
+
+@pytest.mark.spec("17.1")
+def test_systemd_is_told_and_its_watchdog_fed(mosquitto: Broker, bundle_dir: Path, manager: socket.socket) -> None:
+    served = Served(mosquitto.port, bundle_dir, NOTIFY_SOCKET=str(manager.getsockname()))
+    with served.process:
+        heard = [manager.recv(1000) for _ in range(5)]
+        assert heard[0] == b"READY=1" and heard[1].startswith(b"STATUS=connecting to mqtt://127.0.0.1:")
+        assert heard[2].startswith(b"STATUS=answering at mqtt://127.0.0.1:")
+        assert heard[3:] == [b"WATCHDOG=1"] * 2
+        served.process.send_signal(signal.SIGTERM)
+        while heard[-1] != b"STOPPING=1":
+            heard.append(manager.recv(1000))
+        assert served.process.wait(TIMEOUT_S) == 0
+
+
+def test_a_boot_does_not_wait_for_the_broker_and_waiting_is_no_hang(
+    bundle_dir: Path, manager: socket.socket, free_port: int
+) -> None:
+    served = Served(free_port, bundle_dir, NOTIFY_SOCKET=str(manager.getsockname()))
+    with served.process:
+        assert manager.recv(1000) == b"READY=1"
+        assert manager.recv(1000).startswith(b"STATUS=connecting")
+        for _ in range(2):
+            assert manager.recv(1000).startswith(b"STATUS=waiting: cannot reach mqtt://127.0.0.1:")
+            assert manager.recv(1000) == b"WATCHDOG=1"
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(TIMEOUT_S) == 0

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
+import io
 import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from agent.adapters import camera as camera_module
 from agent.adapters.camera import CameraSource, kind_of, without_password
 from agent.adapters.intake import Frame
+from demo.broker import free_port
 from transfer.spec import InputSpec
 
 av = pytest.importorskip("av", reason="cameras need PyAV")
@@ -165,6 +170,97 @@ def test_a_stream_that_fails_is_tried_with_longer_and_longer_waits(server: str) 
     camera.source.close()
     assert [report.rpartition("in ")[2] for report in reports] == ["0.01 s", "0.02 s", "0.03 s", "0.03 s"]
     assert not camera.source.healthy() and not any("secret" in report for report in reports)
+
+
+class MotionJpeg:
+    """What cheap network cameras speak: one JPEG after the other, without end. It can be unplugged, and freeze."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/live"
+        self.unplugged = threading.Event()
+        self.frozen = threading.Event()
+        self._server: http.server.ThreadingHTTPServer | None = None
+
+    def plug_in(self) -> None:
+        self.unplugged.clear()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def unplug(self) -> None:
+        self.unplugged.set()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def _handler(camera) -> type[http.server.BaseHTTPRequestHandler]:
+        picture = io.BytesIO()
+        Image.fromarray(np.full((48, 64, 3), 120, np.uint8)).save(picture, "JPEG")
+        part = b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture.getvalue())
+
+        class Live(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=x")
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    while not camera.unplugged.wait(0.02):
+                        if not camera.frozen.is_set():
+                            self.wfile.write(part + picture.getvalue() + b"\r\n")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Live
+
+
+@pytest.fixture
+def motion_jpeg() -> Iterator[MotionJpeg]:
+    camera = MotionJpeg()
+    yield camera
+    camera.unplug()
+
+
+def await_report(camera: Camera, word: str) -> None:
+    while word not in camera.reports.get(timeout=WAIT_S):
+        pass
+
+
+@pytest.mark.spec("9.5")
+def test_a_camera_that_is_unplugged_is_waited_for_and_used_again(motion_jpeg: MotionJpeg) -> None:
+    camera = Camera(motion_jpeg.url, fps=100.0, backoff_s=(0.05, 0.1))
+    await_report(camera, "opened again in 0.1 s")  # it is not there yet
+    assert not camera.source.healthy() and camera.source.alive()
+    for _ in range(2):
+        motion_jpeg.plug_in()
+        await_report(camera, "playing, 64 x 48")
+        before = camera.source.delivered
+        assert until(lambda before=before: camera.source.delivered > before + 3) and camera.source.healthy()
+        motion_jpeg.unplug()
+        await_report(camera, "opened again")
+        assert not camera.source.healthy()
+    camera.source.close()
+
+
+@pytest.mark.spec("9.5")
+def test_a_camera_that_freezes_is_opened_again(motion_jpeg: MotionJpeg, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection stands and nothing comes."""
+    monkeypatch.setattr(camera_module, "READ_TIMEOUT_S", 0.5)
+    motion_jpeg.plug_in()
+    camera = Camera(motion_jpeg.url, fps=100.0, backoff_s=(0.05, 0.1))
+    await_report(camera, "playing")
+    motion_jpeg.frozen.set()
+    await_report(camera, "opened again")
+    motion_jpeg.frozen.clear()
+    await_report(camera, "playing")
+    camera.source.close()
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + WAIT_S
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
 
 
 def test_a_live_frame_without_room_is_dropped(server: str) -> None:

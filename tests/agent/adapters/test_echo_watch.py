@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from agent.adapters.echo_watch import EchoWatch
 
 
@@ -10,6 +12,7 @@ def test_an_echo_is_due_at_once_and_then_each_keepalive() -> None:
     assert watch.sent == 4
 
 
+@pytest.mark.spec("3.1")
 def test_two_keepalives_without_life_are_too_long() -> None:
     watch = EchoWatch(30, now_s=100)
     assert not watch.overdue(160)

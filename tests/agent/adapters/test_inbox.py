@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from agent.adapters.inbox import Inbox, OrderRefused
-from agent.core.events import CancelOrdered, RollbackOrdered, TriggerArrived
+from agent.core.events import CancelOrdered, ResumeOrdered, RollbackOrdered, TriggerArrived
 from transfer import signing, wire
 
 TOPICS = wire.Topics("understudy", "home", "cam")
@@ -68,7 +68,10 @@ def test_a_signed_trigger_is_an_event(inbox: Inbox, operator: SigningKey) -> Non
     assert event == TriggerArrived(12.5, "t1", ("lime",), 30)
 
 
-@pytest.mark.parametrize(("action", "kind"), [("rollback", RollbackOrdered), ("cancel", CancelOrdered)])
+@pytest.mark.spec("10.6")
+@pytest.mark.parametrize(
+    ("action", "kind"), [("rollback", RollbackOrdered), ("cancel", CancelOrdered), ("resume", ResumeOrdered)]
+)
 def test_a_signed_command_is_an_event(inbox: Inbox, operator: SigningKey, action: str, kind: type) -> None:
     assert inbox.read(TOPICS.command, signed(command(action=action), operator)) == kind(12.5, "c1")
 

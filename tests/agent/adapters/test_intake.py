@@ -103,6 +103,7 @@ def test_a_missing_file_has_vanished(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device", "loop"])
+@pytest.mark.spec("9.4")
 def test_what_is_no_regular_file_is_refused_without_blocking(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "odd.png"
     if kind == "fifo":
@@ -139,6 +140,7 @@ def test_a_link_to_a_regular_file_is_fine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["grow", "replace", "rewrite"])
+@pytest.mark.spec("9.1")
 def test_a_file_that_changes_while_it_is_read_is_to_be_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -176,6 +178,7 @@ def test_no_permission_is_unreadable(tmp_path: Path) -> None:
     assert refusal(path).code == "unreadable"
 
 
+@pytest.mark.spec("9.1")
 def test_a_writer_at_work_never_yields_half_an_image(tmp_path: Path) -> None:
     """A thread rewrites the file all the time: every frame is one of its whole versions."""
     path = tmp_path / "live.png"
@@ -221,6 +224,7 @@ def broken(path: Path, content: bytes = b"junk") -> IntakeError:
     return IntakeError("not_an_image", path, "no picture", False)
 
 
+@pytest.mark.spec("9.2")
 def test_quarantine_keeps_evidence_and_reason(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path / "q")
     path = tmp_path / "bad.png"
@@ -232,6 +236,7 @@ def test_quarantine_keeps_evidence_and_reason(tmp_path: Path) -> None:
     assert note.with_suffix("").read_bytes() == b"junk"
 
 
+@pytest.mark.spec("9.2")
 def test_quarantine_is_bounded_in_files_and_bytes(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path / "q", max_files=3, max_bytes=5000)
     for n in range(6):

@@ -13,14 +13,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mqtt_packets
+import msgspec
 import paho.mqtt.client as paho
 import pytest
+from certificates import make_certificate
 from paho.mqtt.enums import CallbackAPIVersion
 from tcp_tap import TcpTap
 
 from agent.adapters.egress import EgressDenied, EgressGate, Ledger, Mode
 from agent.adapters.mqtt import Denied, Down, Link, LinkConfig, Received, TooLarge, Up
 from agent.adapters.outbox import Outbox
+from agent.adapters.outgoing import STORED_PER_S
 from demo.broker import Broker
 from transfer import wire
 
@@ -217,6 +221,7 @@ def test_messages_for_a_device_that_is_away_wait_for_it(
     assert second.events.wait_type(Received) == [Received(TOPICS.trigger, b"learn this")]
 
 
+@pytest.mark.spec("1.4")
 def test_rows_wait_for_the_application_or_the_puback(
     mosquitto: Broker, device: Callable[..., Device], peer: Callable[..., Peer]
 ) -> None:
@@ -230,6 +235,22 @@ def test_rows_wait_for_the_application_or_the_puback(
     assert [row.key for row in cam.outbox.pending()] == ["until acknowledged"]
     cam.link.acknowledged("until acknowledged")
     assert cam.outbox.size() == (0, 0)
+
+
+@pytest.mark.spec("7.4")
+def test_what_the_disk_does_not_take_goes_out_at_once(
+    mosquitto: Broker, device: Callable[..., Device], peer: Callable[..., Peer], tmp_path: Path
+) -> None:
+    """Kept nowhere, it is lost with the link; held back for the disk's sake, it would be lost for sure."""
+    operator = peer(mosquitto.port)
+    cam = device(mosquitto.port)
+    cam.up()
+    cam.outbox.close()
+    for file in tmp_path.glob("outbox.db*"):
+        file.unlink()
+    (tmp_path / "outbox.db").mkdir()
+    assert cam.link.publish(an_event(1), TOPICS.event, durable_key="k", until="puback")
+    operator.wait(TOPICS.event, 1)
 
 
 def test_the_same_key_again_is_sent_again(
@@ -248,6 +269,7 @@ def test_the_same_key_again_is_sent_again(
 # ------------------------------------------------------------------------------------------------- losing the broker
 
 
+@pytest.mark.spec("1.1")
 def test_the_outbox_drains_exactly_once_per_key_after_the_broker_returns(
     start_mosquitto: Callable[..., Broker],
     device: Callable[..., Device],
@@ -277,6 +299,38 @@ def test_the_outbox_drains_exactly_once_per_key_after_the_broker_returns(
     assert heard == [*range(11, 61), 99], "in order, none twice"
 
 
+@pytest.mark.spec("2.3")
+def test_a_backlog_comes_at_a_bounded_pace_with_the_report_first(
+    mosquitto: Broker,
+    device: Callable[..., Device],
+    peer: Callable[..., Peer],
+    tcp_tap: Callable[..., TcpTap],
+    free_port: int,
+) -> None:
+    """Measured at the broker. A slow machine makes it slower, never faster."""
+    operator = peer(mosquitto.port)
+    tap = tcp_tap(free_port)  # nobody there
+    cam = device(tap.port, mode="upload", consent=True, share=True)
+    for seq in range(90):
+        assert cam.link.publish(an_event(seq), TOPICS.event, durable_key=f"event-{seq}", until="puback")
+    report = wire.JobUpdate(
+        device="cam-1", session=7, at_utc=1.0, trigger_id="t", categories=("otter",), state="SUCCEEDED"
+    )
+    assert cam.link.publish(report, TOPICS.job, durable_key="job", until="puback", critical=True)
+    tap.target_port = mosquitto.port
+    operator.wait(TOPICS.event)
+    began_s = time.monotonic()
+    assert cam.link.publish(a_prediction(), TOPICS.prediction), "what is new does not wait behind it"
+    operator.wait(TOPICS.event, 90)
+    assert time.monotonic() - began_s > (90 - 20 - 20) / STORED_PER_S
+    topics = [topic for topic, _ in operator.heard]
+    assert topics.index(TOPICS.job) < topics.index(TOPICS.event)
+    assert topics.index(TOPICS.prediction) < len(topics) - 20
+    seqs = [wire.decode(payload, wire.Event).seq for payload in operator.wait(TOPICS.event, 90)]
+    assert seqs == list(range(90))
+
+
+@pytest.mark.spec("1.1")
 def test_every_durable_row_arrives_whatever_connections_are_lost(
     mosquitto: Broker,
     device: Callable[..., Device],
@@ -297,6 +351,30 @@ def test_every_durable_row_arrives_whatever_connections_are_lost(
     assert cam.outbox.size()[0] == 120, "nobody has acknowledged them"
 
 
+def test_a_message_on_which_the_broker_hangs_up_keeps_no_other_from_arriving(
+    mosquitto: Broker, device: Callable[..., Device], peer: Callable[..., Peer], tcp_tap: Callable[..., TcpTap]
+) -> None:
+    """As some do on a topic they do not allow, instead of answering."""
+
+    def hang_up(_: str, packet: bytes) -> list[bytes]:
+        if b'"kind":"poison"' in packet:
+            raise ConnectionResetError
+        return [packet]
+
+    operator = peer(mosquitto.port)
+    cam = device(tcp_tap(mosquitto.port, hang_up).port)
+    poison = msgspec.structs.replace(an_event(0), kind="poison")
+    assert cam.link.publish(poison, TOPICS.event, durable_key="poison", until="puback")
+    for seq in range(1, 4):
+        assert cam.link.publish(an_event(seq), TOPICS.event, durable_key=str(seq), until="puback")
+    denied = cam.events.wait_type(Denied)[0]
+    assert denied.key == "poison" and "hangs up" in denied.reason
+    heard = [wire.decode(payload, wire.Event).seq for payload in operator.wait(TOPICS.event, 3)]
+    assert sorted(set(heard)) == [1, 2, 3]
+    eventually(lambda: [row.key for row in cam.outbox.pending()] == ["poison"])
+
+
+@pytest.mark.spec("1.1")
 def test_a_restarted_agent_sends_what_an_earlier_one_stored(
     mosquitto: Broker, device: Callable[..., Device], peer: Callable[..., Peer], free_port: int
 ) -> None:
@@ -335,7 +413,7 @@ def test_connect_errors_are_reported_once_for_each_reason(
 ) -> None:
     cam = device(free_port)
     (down,) = cam.events.wait_type(Down)
-    assert str(free_port) in down.reason
+    assert str(free_port) in down.reason and cam.link.why_down == down.reason
     time.sleep(0.5)  # some ten attempts
     assert list(cam.events) == [down]
     accounts = tmp_path / "accounts"
@@ -389,6 +467,7 @@ def test_garbage_instead_of_a_broker_does_not_stop_the_link(
 # ------------------------------------------------------------------------------------------------- a dead link
 
 
+@pytest.mark.spec("3.1")
 def test_a_stalled_line_is_noticed_and_rebuilt(
     mosquitto: Broker,
     device: Callable[..., Device],
@@ -405,6 +484,7 @@ def test_a_stalled_line_is_noticed_and_rebuilt(
     eventually(lambda: cam.outbox.size()[0] == 0)
 
 
+@pytest.mark.spec("3.1")
 def test_a_broker_that_answers_pings_but_routes_nothing_is_left(
     start_mosquitto: Callable[..., Broker],
     device: Callable[..., Device],
@@ -429,9 +509,31 @@ def test_a_broker_that_answers_pings_but_routes_nothing_is_left(
     assert len([event for event in cam.events if isinstance(event, Down)]) == 1
 
 
+@pytest.mark.spec("3.1")
+def test_a_broker_that_routes_echoes_but_acknowledges_nothing_is_left(
+    mosquitto: Broker, device: Callable[..., Device], tcp_tap: Callable[..., TcpTap]
+) -> None:
+    """The window would stay full for ever."""
+    mute = threading.Event()
+    tap = tcp_tap(
+        mosquitto.port, lambda _, packet: [] if mute.is_set() and mqtt_packets.kind(packet) == 4 else [packet]
+    )
+    cam = device(tap.port, keepalive_s=1)
+    cam.up()
+    mute.set()
+    for seq in range(25):
+        assert cam.link.publish(an_event(seq), TOPICS.event, durable_key=str(seq), until="puback")
+    (down,) = cam.events.wait_type(Down)
+    assert "nothing was acknowledged for 2 s" in down.reason
+    mute.clear()
+    cam.up(2)
+    eventually(lambda: cam.outbox.size()[0] == 0)
+
+
 # ------------------------------------------------------------------------------------------------- limits
 
 
+@pytest.mark.spec("15.1")
 def test_what_is_too_large_never_reaches_the_socket(
     start_mosquitto: Callable[..., Broker], device: Callable[..., Device], tcp_tap: Callable[[int], TcpTap]
 ) -> None:
@@ -456,6 +558,7 @@ def test_what_is_too_large_never_reaches_the_socket(
     assert [event for event in cam.events if isinstance(event, Down)] == []
 
 
+@pytest.mark.spec("15.1")
 def test_incoming_messages_are_bounded(
     either_broker: Broker, device: Callable[..., Device], peer: Callable[..., Peer]
 ) -> None:
@@ -468,6 +571,7 @@ def test_incoming_messages_are_bounded(
     assert cam.events.wait_type(TooLarge) == [TooLarge(TOPICS.teacher_reply, 1_001, 1_000)]
 
 
+@pytest.mark.spec("1.4")
 def test_at_most_twenty_messages_are_unacknowledged(
     mosquitto: Broker, device: Callable[..., Device], tcp_tap: Callable[[int], TcpTap]
 ) -> None:
@@ -614,6 +718,29 @@ def test_names_passwords_and_tls(
     missing = device(broker.port, ca_file=str(tmp_path / "absent.pem"), **login)
     (down,) = missing.events.wait_type(Down)
     assert "absent.pem" in down.reason
+
+
+@pytest.mark.spec("8.2")
+@pytest.mark.parametrize(
+    ("not_before", "not_after", "says"),
+    [
+        ("20700101000000Z", "20710101000000Z", "not yet valid; this device's clock says 20"),
+        ("20200101000000Z", "20210101000000Z", "expired; this device's clock says 20"),
+    ],
+)
+def test_a_certificate_of_another_time_points_at_the_clock(
+    start_mosquitto: Callable[..., Broker],
+    device: Callable[..., Device],
+    tmp_path: Path,
+    not_before: str,
+    not_after: str,
+    says: str,
+) -> None:
+    """To a board that starts in 1970 every certificate is not yet valid."""
+    key, certificate = make_certificate(tmp_path, not_before, not_after)
+    broker = start_mosquitto(f"certfile {certificate}", f"keyfile {key}")
+    (down,) = device(broker.port, tls=True, ca_file=str(certificate)).events.wait_type(Down)
+    assert says in down.reason and "set it (NTP)" in down.reason
 
 
 # ------------------------------------------------------------------------------------------------- closing

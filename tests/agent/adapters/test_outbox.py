@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.adapters.outbox import Outbox, Uptime, uptime
+from agent.adapters.outbox import CLOCK_SAVE_S, Dropped, Outbox, Uptime, uptime
 
 ROOT = Path(__file__).resolve().parents[3]
 DAY_S = 24 * 3600.0
@@ -50,6 +50,7 @@ def test_rows_come_back_as_they_were_and_in_order(tmp_path: Path) -> None:
     assert outbox.size() == (2, 3)
 
 
+@pytest.mark.spec("1.1")
 def test_rows_survive_reopening(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.db")
     add(outbox, "a")
@@ -89,13 +90,27 @@ def test_rows_leave_by_key_by_row_and_by_class(tmp_path: Path) -> None:
     assert outbox.size() == (0, 0)
 
 
+@pytest.mark.spec("1.2")
 def test_the_oldest_uncritical_rows_make_room(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.db", max_bytes=100)
     assert add(outbox, "critical", bytes(40), critical=True)
     assert all(add(outbox, key, bytes(20)) for key in "abc")
     assert add(outbox, "d", bytes(30))
     assert keys(outbox) == ["critical", "c", "d"]
-    assert outbox.evicted == 2
+    assert outbox.dropped == Dropped(made_room=2)
+
+
+@pytest.mark.spec("1.2")
+def test_what_an_operator_waits_for_goes_last_but_its_oldest_goes_for_its_newest(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.db", max_bytes=100)
+    for key in ("job-1", "job-2"):
+        assert add(outbox, key, bytes(40), critical=True)
+    assert add(outbox, "event", bytes(20))
+    assert add(outbox, "job-3", bytes(40), critical=True)
+    assert keys(outbox) == ["job-2", "job-3"]
+    assert not add(outbox, "event-2", bytes(30)), "an event takes no room from reports"
+    assert outbox.dropped == Dropped(made_room=2, refused=1)
+    assert outbox.pending(critical=False) == [] and len(outbox.pending(critical=True)) == 2
 
 
 def test_what_cannot_fit_is_refused_and_evicts_nothing(tmp_path: Path) -> None:
@@ -105,10 +120,11 @@ def test_what_cannot_fit_is_refused_and_evicts_nothing(tmp_path: Path) -> None:
     assert not add(outbox, "b", bytes(50))
     assert not add(outbox, "a", bytes(50))
     assert [(row.key, len(row.payload)) for row in outbox.pending()] == [("critical", 60), ("a", 30)]
-    assert outbox.evicted == 0
+    assert outbox.dropped == Dropped(refused=2)
     assert add(outbox, "a", bytes(40)), "a row makes room for its own successor"
 
 
+@pytest.mark.spec("1.2")
 @settings(deadline=None, max_examples=30)
 @given(operations=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 60), st.booleans()), max_size=15))
 def test_the_byte_cap_holds_whatever_is_added(
@@ -119,10 +135,24 @@ def test_the_byte_cap_holds_whatever_is_added(
         accepted = add(outbox, key, bytes(length), critical=critical)
         assert outbox.size()[1] <= 100
         assert not accepted or keys(outbox)[-1] == key
+        waiting = outbox.pending(100)
+        assert outbox.size() == (len(waiting), sum(len(row.payload) for row in waiting)), "kept as if counted"
     assert outbox.failure == ""
     outbox.close()
 
 
+def test_a_file_of_an_earlier_version_is_counted_when_it_is_opened(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.db")
+    add(outbox, "a", bytes(10))
+    add(outbox, "b", bytes(7), critical=True)
+    outbox._file.run(lambda db: [db.execute(f"DROP {what}") for what in ("TRIGGER outbox_less", "TABLE total")])
+    outbox.close()
+    again = Outbox(tmp_path / "outbox.db", max_bytes=20)
+    assert again.size() == (2, 17)
+    assert add(again, "c", bytes(13)) and keys(again) == ["b", "c"]
+
+
+@pytest.mark.spec("1.3")
 def test_rows_expire_by_time_that_surely_passed(tmp_path: Path) -> None:
     machine = Machine()
     outbox = Outbox(tmp_path / "outbox.db", max_age_s=7 * DAY_S, now=machine)
@@ -131,7 +161,55 @@ def test_rows_expire_by_time_that_surely_passed(tmp_path: Path) -> None:
     add(outbox, "young")
     machine.seconds += 2 * DAY_S
     assert keys(outbox) == ["young"]
-    assert outbox.evicted == 1
+    assert outbox.dropped == Dropped(too_old=1)
+
+
+@pytest.mark.spec("1.3")
+def test_a_short_life_ends_in_time_and_not_at_the_next_write(tmp_path: Path) -> None:
+    machine = Machine()
+    outbox = Outbox(tmp_path / "outbox.db", max_age_s=5, now=machine)
+    add(outbox, "a")
+    machine.seconds += 5
+    assert keys(outbox) == ["a"]
+    machine.seconds += 1
+    assert keys(outbox) == []
+
+
+@pytest.mark.spec("1.3")
+def test_rows_grow_old_while_nobody_asks_for_them(tmp_path: Path) -> None:
+    """The broker is away for days and nothing new comes; a reboot must not make what waits young again."""
+    machine = Machine()
+    outbox = Outbox(tmp_path / "outbox.db", max_age_s=DAY_S, now=machine)
+    add(outbox, "a")
+    machine.seconds += 0.9 * DAY_S
+    outbox.expire()
+    machine.reboot("boot-2")
+    machine.seconds += 0.2 * DAY_S
+    outbox.expire()
+    assert outbox.size() == (0, 0) and outbox.dropped == Dropped(too_old=1)
+
+
+def test_with_nothing_waiting_nothing_is_written(tmp_path: Path) -> None:
+    machine = Machine()
+    outbox = Outbox(tmp_path / "outbox.db", now=machine)
+    add(outbox, "a")
+    outbox.done("a")
+    before = (tmp_path / "outbox.db-wal").read_bytes()
+    machine.seconds += 10 * CLOCK_SAVE_S
+    outbox.expire()
+    assert outbox.pending() == [] and (tmp_path / "outbox.db-wal").read_bytes() == before
+
+
+def test_what_is_put_last_is_not_made_young(tmp_path: Path) -> None:
+    machine = Machine()
+    outbox = Outbox(tmp_path / "outbox.db", max_age_s=DAY_S, now=machine)
+    add(outbox, "a")
+    machine.seconds += 0.9 * DAY_S
+    add(outbox, "b")
+    outbox.postpone(outbox.pending()[0])
+    assert keys(outbox) == ["b", "a"] and outbox.size() == (2, 2)
+    machine.seconds += 0.2 * DAY_S
+    assert keys(outbox) == ["b"]
 
 
 def test_time_passes_while_the_agent_does_not_run(tmp_path: Path) -> None:
@@ -143,6 +221,7 @@ def test_time_passes_while_the_agent_does_not_run(tmp_path: Path) -> None:
     assert keys(Outbox(tmp_path / "outbox.db", max_age_s=DAY_S, now=machine)) == []
 
 
+@pytest.mark.spec("1.3")
 @pytest.mark.parametrize("boot", ["boot-2", ""])
 def test_a_reboot_expires_nothing_too_early_and_age_adds_up(tmp_path: Path, boot: str) -> None:
     machine = Machine()
@@ -155,6 +234,7 @@ def test_a_reboot_expires_nothing_too_early_and_age_adds_up(tmp_path: Path, boot
         outbox.pending()
 
 
+@pytest.mark.spec("1.3")
 def test_setting_the_date_changes_nothing() -> None:
     first, second = uptime(), uptime()
     assert first.boot == second.boot
@@ -207,6 +287,7 @@ while True:
 """
 
 
+@pytest.mark.spec("1.1")
 def test_every_acknowledged_row_survives_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from agent.adapters.egress import EgressDenied, EgressGate, Ledger
 from agent.adapters.link_events import TooLarge
 from agent.adapters.outbox import Outbox
-from agent.adapters.outgoing import MAX_LIVE, Outgoing, Sealed
+from agent.adapters.outgoing import BLOCKED_AFTER, MAX_LIVE, Outgoing, Sealed
+from agent.adapters.pace import Pace
 from transfer import wire
 
 
@@ -26,19 +28,20 @@ class Door:
     """An Outgoing, its parts, and what it has reported."""
 
     def __init__(self, outbox: Outbox, mode: str = "local") -> None:
+        self.now_s = 0.0
         self.ledger = Ledger()
         self.outbox = outbox
         self.reports: list[TooLarge] = []
         gate = EgressGate(mode, True, False, self.ledger)  # type: ignore[arg-type]
-        self.out = Outgoing(gate, outbox, 1_000, self.reports.append)
+        self.out = Outgoing(gate, outbox, 1_000, self.reports.append, Pace(50, 20, lambda: self.now_s))
 
     def seal(self, message: wire.AnyMessage) -> Sealed:
         sealed = self.out.seal(message, "a/b", retain=False)
         assert sealed is not None
         return sealed
 
-    def store(self, message: wire.AnyMessage, key: str) -> None:
-        assert self.out.add_durable(self.seal(message), key, until="puback", critical=False)
+    def store(self, message: wire.AnyMessage, key: str, critical: bool = False) -> None:
+        assert self.out.add_durable(self.seal(message), key, until="puback", critical=critical)
 
     def drain(self) -> list[int]:
         """The seq of every event that comes out now."""
@@ -63,7 +66,7 @@ def test_nothing_is_sealed_against_the_gate_the_size_or_the_topic(door: Callable
     assert one.reports == [TooLarge("a/b", size, 1_000, "k")]
 
 
-def test_live_messages_first_then_the_outbox_once_and_in_order(door: Callable[..., Door]) -> None:
+def test_a_live_message_then_the_outbox_once_and_in_order(door: Callable[..., Door]) -> None:
     one = door()
     for seq in range(5):
         one.store(an_event(seq), str(seq))
@@ -75,6 +78,53 @@ def test_live_messages_first_then_the_outbox_once_and_in_order(door: Callable[..
     assert one.drain() == [5, 6], "a new row, and one that was replaced"
 
 
+@pytest.mark.spec("2.3")
+def test_what_an_operator_waits_for_overtakes_all_and_the_rest_takes_turns(door: Callable[..., Door]) -> None:
+    one = door()
+    for seq in range(3):
+        one.store(an_event(seq), str(seq))
+        assert one.out.add_live(one.seal(an_event(100 + seq)))
+    one.store(an_event(200), "report", critical=True)
+    assert one.drain() == [200, 100, 0, 101, 1, 102, 2]
+
+
+@pytest.mark.spec("2.3")
+def test_a_backlog_leaves_at_a_bounded_pace_and_starves_nobody(door: Callable[..., Door]) -> None:
+    """Ten seconds after a day offline: 220 events wait, predictions come all the time, then a report."""
+    one = door()
+    for seq in range(220):
+        one.store(an_event(seq), str(seq))
+    sent: list[list[int]] = []
+    for second in range(10):
+        for number in range(MAX_LIVE):
+            assert one.out.add_live(one.seal(an_event(1_000 + number)))
+        if second == 5:
+            one.store(an_event(9_999), "report", critical=True)
+        sent.append(one.drain())
+        assert one.out.wait_s == pytest.approx(1 / 50), "when to look again"
+        one.now_s += 1
+    stored = [[seq for seq in some if seq < 1_000] for some in sent]
+    assert list(itertools.chain(*stored)) == list(range(199))
+    assert [len(some) for some in stored] == [20, 20, 20, 20, 20, 19, 20, 20, 20, 20], "at once no more than 20"
+    assert sent[5][0] == 9_999
+    assert all(len(some) >= MAX_LIVE for some in sent)
+
+
+@pytest.mark.spec("2.3")
+def test_the_pace_holds_over_any_time(door: Callable[..., Door]) -> None:
+    one = door()
+    for seq in range(80):
+        one.store(an_event(seq), str(seq))
+    sent = 0
+    while one.outbox.size()[0] > 0:
+        while sealed := one.out.next():
+            one.out.taken(sealed)
+            sent += 1
+        assert sent <= 20 + 50 * one.now_s + 1e-6
+        one.now_s += one.out.wait_s if one.out.wait_s < 1 else 0.0
+    assert one.now_s == pytest.approx(60 / 50, abs=0.03)
+
+
 def test_the_next_connection_begins_from_the_beginning_without_the_live_messages(door: Callable[..., Door]) -> None:
     one = door()
     one.store(an_event(1), "1")
@@ -84,6 +134,7 @@ def test_the_next_connection_begins_from_the_beginning_without_the_live_messages
     assert one.drain() == [1]
 
 
+@pytest.mark.spec("1.4")
 def test_only_rows_that_wait_for_the_puback_leave_by_it(door: Callable[..., Door]) -> None:
     one = door()
     one.out.add_durable(one.seal(an_event(1)), "puback", until="puback", critical=False)
@@ -97,6 +148,16 @@ def test_only_rows_that_wait_for_the_puback_leave_by_it(door: Callable[..., Door
     assert one.outbox.size() == (0, 0)
 
 
+def test_a_row_that_ends_every_connection_goes_last(door: Callable[..., Door]) -> None:
+    one = door()
+    for seq in range(3):
+        one.store(an_event(seq), str(seq))
+    for connection in range(BLOCKED_AFTER):
+        first = one.out.next()
+        assert first is not None and one.out.connection_lost(first) == (connection == BLOCKED_AFTER - 1)
+    assert one.drain() == [1, 2, 0]
+
+
 def test_a_late_puback_spares_the_row_that_replaced_its_own(door: Callable[..., Door]) -> None:
     one = door()
     one.store(an_event(1), "k")
@@ -107,6 +168,7 @@ def test_a_late_puback_spares_the_row_that_replaced_its_own(door: Callable[..., 
     assert one.drain() == [2]
 
 
+@pytest.mark.spec("15.1")
 def test_stored_rows_meet_a_lower_limit_and_a_stricter_gate(door: Callable[..., Door]) -> None:
     before = door("upload")
     before.store(REQUEST, "image")
@@ -124,6 +186,7 @@ def test_live_messages_are_bounded(door: Callable[..., Door]) -> None:
     one = door()
     sealed = one.seal(an_event(1))
     assert [one.out.add_live(sealed) for _ in range(MAX_LIVE + 1)] == [True] * MAX_LIVE + [False]
+    assert one.out.live_dropped == 1
 
 
 def test_predictions_and_echoes_are_not_worth_an_acknowledgement(door: Callable[..., Door]) -> None:

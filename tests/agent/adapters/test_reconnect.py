@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,6 +9,7 @@ from agent.adapters.reconnect import Backoff, Versions
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=40))
+@pytest.mark.spec("2.1")
 def test_waits_double_up_to_the_cap_and_differ(rolls: list[float]) -> None:
     dice = iter(rolls)
     backoff = Backoff(1.0, 60.0, lambda: next(dice))
@@ -18,6 +20,7 @@ def test_waits_double_up_to_the_cap_and_differ(rolls: list[float]) -> None:
         assert wait == longest * (0.5 + 0.5 * roll)
 
 
+@pytest.mark.spec("2.1")
 def test_a_reset_begins_again_and_the_real_dice_stay_in_bounds() -> None:
     backoff = Backoff(1.0, 60.0)
     waits = [backoff.next_s() for _ in range(2_000)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +13,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tiny_world import NEW, STUDENT_WIDTHS, World, images
 
 from agent.adapters import teacher_client
@@ -112,6 +116,7 @@ def test_one_request_asks_everything_the_loss_needs(conversation: Callable[..., 
 
 
 @pytest.mark.parametrize("limit_bytes", [3_900, 6_000, 20_000, 120_000])
+@pytest.mark.spec("15.1")
 def test_requests_fit_the_message_limit_and_cover_every_sample_once(
     conversation: Callable[..., Conversation], limit_bytes: int
 ) -> None:
@@ -131,6 +136,24 @@ def test_full_requests_fit_whatever_the_limit(conversation: Callable[..., Conver
     assert max(len(r.sample_ids) for r in talk.sent) == 32  # type: ignore[union-attr]
 
 
+@pytest.mark.spec("15.1")
+def test_questions_are_cut_anew_where_the_broker_takes_less_than_was_believed(
+    conversation: Callable[..., Conversation],
+) -> None:
+    """Asked while the broker was away, under the configured limit; then it comes and has a lower one."""
+    talk = conversation()
+    talk.client.ask_for_activations(JOB)
+    (large,) = talk.sent
+    talk.limit_bytes = 3_900
+    talk.client.ask_for_activations(JOB)
+    smaller = talk.sent[1:]
+    assert len(smaller) > 1 and talk.acknowledged == [large.request_id]
+    for request in smaller:
+        assert isinstance(request, wire.ActivationRequest)
+        talk.take(talk.chunks(request))
+    assert talk.answered == [JOB]
+
+
 def test_an_image_that_fits_no_message_says_what_to_change(conversation: Callable[..., Conversation]) -> None:
     talk = conversation(limit_bytes=2_200)
     with pytest.raises(TeacherClientError, match=r"mqtt\.max_message_bytes"):
@@ -138,6 +161,7 @@ def test_an_image_that_fits_no_message_says_what_to_change(conversation: Callabl
     assert talk.sent == []
 
 
+@pytest.mark.spec("2.2")
 def test_after_a_crash_the_same_questions_have_the_same_ids(conversation: Callable[..., Conversation]) -> None:
     talk = conversation(40, limit_bytes=8_000)
     talk.client.ask_for_activations(JOB)
@@ -164,6 +188,7 @@ def test_the_whole_answer_ends_in_the_folder_and_can_be_read(conversation: Calla
     assert talk.client.received_bytes > 0
 
 
+@pytest.mark.spec("2.2")
 def test_repetition_and_other_peoples_answers_do_nothing(conversation: Callable[..., Conversation]) -> None:
     talk = conversation()
     talk.client.ask_for_activations(JOB)
@@ -175,6 +200,42 @@ def test_repetition_and_other_peoples_answers_do_nothing(conversation: Callable[
     assert talk.answered == [JOB] and len(list((talk.folder / "jobs" / JOB / "activations").iterdir())) == 1
 
 
+@pytest.fixture
+def long_talk(conversation: Callable[..., Conversation]) -> Conversation:
+    return conversation(40, limit_bytes=20_000)
+
+
+@pytest.mark.spec("2.2", "15.2")
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(arriving=st.lists(st.integers(0, 10**6), max_size=80), asked_again=st.integers(0, 80))
+def test_whatever_is_lost_repeated_or_late_has_one_effect(
+    long_talk: Conversation, arriving: list[int], asked_again: int
+) -> None:
+    talk = long_talk
+    answers = talk.folder / "jobs" / JOB / "activations"
+    for path in answers.iterdir():
+        path.unlink()
+    talk.sent, talk.answered, talk.acknowledged = [], [], []
+    talk.restarted().ask_for_activations(JOB)
+    asked = {request.request_id for request in talk.sent}
+    chunks = [chunk for request in talk.sent for chunk in talk.chunks(request)]  # type: ignore[arg-type]
+    for turn, number in enumerate(arriving):
+        talk.take([chunks[number % len(chunks)]])
+        if turn == asked_again and not talk.answered:
+            talk.client.ask_for_activations(JOB)
+            assert {request.request_id for request in talk.sent} == asked, "the same questions"
+    while not talk.answered:
+        talk.sent = []
+        talk.client.ask_for_activations(JOB)
+        for request in talk.sent:
+            talk.take(talk.chunks(request))  # type: ignore[arg-type]
+    talk.take(chunks)
+    assert talk.answered == [JOB]
+    assert sorted(talk.acknowledged) == sorted(asked)
+    assert {path.stem for path in answers.iterdir()} == asked
+
+
+@pytest.mark.spec("15.2")
 def test_a_lost_chunk_is_asked_for_from_where_it_broke_off(conversation: Callable[..., Conversation]) -> None:
     talk = conversation()
     talk.client.ask_for_activations(JOB)
@@ -368,3 +429,32 @@ def test_a_model_that_does_not_know_its_teacher_cannot_ask(world: World, tmp_pat
     talk = Conversation(world, tmp_path)
     talk.client.ask_for_teacher(JOB)
     assert talk.sent == [] and "does not say who its teacher was" in talk.refused[0][1]
+
+
+@pytest.mark.spec("7.1", "1.4")
+def test_a_question_is_kept_until_its_answer_is_on_the_disk(
+    conversation: Callable[..., Conversation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk refuses, later it does not: the same question is asked from its beginning, and answered."""
+    talk = conversation()
+    talk.client.ask_for_activations(JOB)
+    (request,) = talk.sent
+    assert isinstance(request, wire.ActivationRequest)
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="No space"):
+            talk.take(talk.chunks(request))
+    assert talk.acknowledged == [] and talk.answered == [] and talk.refused == []
+    talk.client.ask_for_activations(JOB)
+    again = talk.sent[-1]
+    assert isinstance(again, wire.ActivationRequest)
+    assert again.request_id == request.request_id and again.from_offset == 0
+    target = talk.folder / "jobs" / JOB / "activations" / f"{request.request_id}.safetensors"
+    seen_on_disk: list[bool] = []
+    monkeypatch.setattr(talk.client, "_acknowledged", lambda key: seen_on_disk.append(target.exists()))
+    talk.take(talk.chunks(again))
+    assert seen_on_disk == [True] and talk.answered == [JOB]

@@ -79,10 +79,10 @@ def test_a_worker_serves_it_but_cannot_hand_it_out(teacher: Teacher) -> None:
     png = encode_png(photographs(1, 1)[0])
     blocks = (BlockWanted(0, 1, (39,)),)
     request = wire.ActivationRequest(**asked, sample_ids=("0" * 64,), images=(png,), blocks=blocks)
-    message = wire.decode_reply(worker.answer(request, 0.0)[0])
+    message = wire.decode_reply(worker.answer(request)[0])
     assert isinstance(message, wire.Chunk)
     assert activations.decode(message.data).labels == teacher.labels
-    message = wire.decode_reply(worker.answer(wire.BundleRequest(**asked), 0.0)[0])
+    message = wire.decode_reply(worker.answer(wire.BundleRequest(**asked))[0])
     assert isinstance(message, wire.Refusal) and message.code == "no_bundle"
 
 
