@@ -21,6 +21,21 @@ if TYPE_CHECKING:
 
 Detail = dict[str, Any]
 
+TROUBLE = frozenset(
+    {
+        "garbage_not_collected",
+        "job_not_closed",
+        "message_refused",
+        "model_given_up",
+        "probes_missed",
+        "rollback_failed",
+        "rollback_refused",
+        "training_interrupted",
+        "writes_suspended",
+    }
+)
+"""Events that are warnings in the log. See docs/log-events.md."""
+
 
 class Announcer:
     """Everything it publishes passes the link's egress gate. Without a link it only writes the log. From any thread."""
@@ -84,8 +99,9 @@ class Announcer:
         self._publish(message, self._topics.job, durable_key=key, until="puback", critical=True)
 
     def event(self, kind: str, detail: Detail) -> None:
-        """Durable."""
-        self._log.info("event", kind=kind, **{f"_{k}" if k in ("kind", "event") else k: v for k, v in detail.items()})
+        """Durable. In the log it is a line of that name."""
+        say = self._log.warning if kind in TROUBLE else self._log.info
+        say(kind, **detail)
         message = self._event(kind, detail)
         self._publish(message, self._topics.event, durable_key=f"event:{self._session}:{message.seq}", until="puback")
 

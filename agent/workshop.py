@@ -16,7 +16,8 @@ import numpy as np
 
 from agent.adapters.inference import Classifier, Inference, InferenceError, Verdict
 from agent.adapters.job_folder import JobFolders
-from agent.adapters.judge import judge
+from agent.adapters.judge import examine, judge
+from agent.adapters.judgements import Judgements, judged
 from agent.adapters.model_store import ModelStore, ModelStoreError
 from agent.adapters.sample_store import Sample, SampleStore
 from agent.adapters.teacher_client import TeacherClient, TeacherClientError
@@ -51,12 +52,13 @@ class Workshop:
         jobs: JobFolders,
         teacher: TeacherClient,
         inference: Inference,
+        judgements: Judgements,
         key: SigningKey,
         put: Callable[[ev.Event], None],
         now: Callable[[], float],
     ) -> None:
         self._config, self._models, self._store, self._jobs = config, models, store, jobs
-        self._teacher, self._inference, self._key = teacher, inference, key
+        self._teacher, self._inference, self._judgements, self._key = teacher, inference, judgements, key
         self._put, self._now = put, now
 
     def carry_out(self, command: do.Command) -> list[Report]:
@@ -220,12 +222,17 @@ class Workshop:
             judging = [row for row, name in enumerate(job.sample_ids) if name in held_out]
             active = self._models.active()
             assert active is not None
+            candidate = self._models.load(generation)
+            examine(candidate)
             scores = judge(
                 self._models.load(active[0]),
-                self._models.load(generation),
+                candidate,
                 self._jobs.images(command.job_id)[judging],
                 [labels[job.sample_ids[row]] for row in judging],
             )
+            learned = [category for category in job.categories if category not in result.left_out]
+            judgement = judged(self._classifier(generation), candidate, generation, time.time(), scores, learned)
+            self._judgements.add(candidate.digest, judgement)
         except (JobError, BundleError, InferenceError, OSError) as error:
             self._put(ev.CandidateUnusable(self._now(), command.job_id, str(error)))
             return []
@@ -272,33 +279,54 @@ class Workshop:
             time.sleep(0.005)
 
     def _roll_back(self, command: do.RollBack) -> list[Report]:
+        """It serves first and is written down then: a model that fails is not to go on because the card is slow or
+        full. That it is owed was durable before."""
         try:
             classifier = self._classifier(command.to)
-            self._models.roll_back(command.to)
-        except (BundleError, InferenceError, ModelStoreError, OSError) as error:
+        except (BundleError, InferenceError, OSError) as error:
             self._put(ev.RollbackFailed(self._now(), str(error)))
             return []
         self._inference.swap(classifier)
-        self._put(ev.RolledBack(self._now(), command.to, classifier.manifest.labels))
+        try:
+            self._models.roll_back(command.to)
+            previous = self._models.previous()
+        except (BundleError, ModelStoreError, OSError) as error:
+            why = f"generation {command.to} serves, but this cannot be written down: {error}"
+            self._put(ev.RollbackFailed(self._now(), why, again=True))
+            return []
+        labels = classifier.manifest.labels
+        self._put(ev.RolledBack(self._now(), command.to, labels, previous[0] if previous else None))
         return []
 
     # ------------------------------------------------------------------------------------------------ the end
 
     def _close(self, command: do.CloseJob) -> list[Report]:
         self._teacher.forget(command.job_id)
-        # Closed in a former life already, where there is no folder: rereading the buffer would be for nothing.
-        if command.learned and self._jobs.exists(command.job_id):
-            self._store.remove(self._taught(command.job_id))
-            self._rescreen()
-        self._store.release(command.job_id)
+        try:
+            # Closed in a former life already, where there is no folder: rereading the buffer would be for nothing.
+            if command.learned and self._jobs.exists(command.job_id):
+                self._store.remove(self._taught(command.job_id))
+                self._rescreen()
+            self._store.release(command.job_id)
+        except OSError as error:  # the folder stays: the next start closes the job again
+            return [("job_not_closed", {"error": str(error)})]
         self._jobs.remove(command.job_id)
         try:
+            if not command.learned:
+                self._discard_candidates()
             self._models.collect_garbage(candidates=())
         except OSError as error:
             return [("garbage_not_collected", {"error": str(error)})]
         finally:
             self._put(ev.NovelSampleStored(self._now(), self.count_new()))
         return []
+
+    def _discard_candidates(self) -> None:
+        """Generations that came after the active one: of this round, which is to end as if it had not begun."""
+        active, previous = self._models.active(), self._models.previous()
+        for number in self._models.numbers():
+            if active and number > active[0] and (previous is None or number != previous[0]):
+                self._models.discard(number)
 
     def _taught(self, job_id: str) -> tuple[str, ...]:
         """The samples that were learned as something. Those that nobody knew stay: the next trigger may be for them."""

@@ -10,7 +10,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from transfer.interpreter import Interpreter, InterpreterError
 from transfer.manifest import Manifest
 
 WAITING_FRAMES = 8
+ANSWER_WITHIN_S = 30.0
 LULL_S = 0.05
 """Within so much a stream of 20 images a second has a lull; nobody waits longer for one."""
 
@@ -83,6 +85,7 @@ class Classifier:
         labels = self.manifest.labels
         try:
             logits, features = self._interpreter.run(preprocess.normalise(images, self.manifest.input))
+            self._check_widths(logits.shape[1], features.shape[1])
             distances = self._statistics.distances(features)
             novelties = self._statistics.novelty(features, distances)
         except (InterpreterError, HeadError) as error:
@@ -106,6 +109,14 @@ class Classifier:
             for i, k in enumerate(best)
         ]
 
+    def _check_widths(self, logits: int, features: int) -> None:
+        net = self.manifest.net
+        if (logits, features) != (net.classes, net.feature_width):
+            raise InterpreterError(
+                f"the model gives {logits} logits of {features} features; its manifest says {net.classes} of "
+                f"{net.feature_width}"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -116,6 +127,12 @@ class Served:
     novel: int
     errors: int
     longest_wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    image: npt.NDArray[np.uint8]
+    answer: Future[Verdict] = field(default_factory=Future)
 
 
 class Inference:
@@ -130,8 +147,9 @@ class Inference:
         self._classifier = classifier
         self._on_verdict = on_verdict
         self._on_error = on_error
-        self._frames: queue.Queue[tuple[float, Frame] | None] = queue.Queue(WAITING_FRAMES)
+        self._frames: queue.Queue[tuple[float, Frame] | _Question | None] = queue.Queue(WAITING_FRAMES)
         self._served = self._dropped = self._novel = self._errors = 0
+        self.submitted = 0
         self._longest_wait_s = 0.0
         self._lull = threading.Event()
         self.last_alive_at = time.monotonic()
@@ -142,6 +160,7 @@ class Inference:
 
     def submit(self, frame: Frame) -> None:
         """Hand over a frame, waiting while the queue is full: for sources that can wait, such as a folder."""
+        self.submitted += 1
         self._frames.put((time.monotonic(), frame))
 
     def offer(self, frame: Frame) -> bool:
@@ -152,6 +171,16 @@ class Inference:
             self._dropped += 1
             return False
         return True
+
+    def ask(self, image: npt.NDArray[np.uint8]) -> Verdict:
+        """What the model that serves says about uint8 [h, w, 3], in turn with the frames; counted and told nowhere.
+        Raises InferenceError."""
+        question = _Question(image)
+        try:
+            self._frames.put(question, timeout=ANSWER_WITHIN_S)
+            return question.answer.result(ANSWER_WITHIN_S)
+        except Exception as error:  # whatever the model did, and nobody there to answer
+            raise InferenceError(f"no answer: {type(error).__name__}: {error}") from error
 
     @property
     def current(self) -> Classifier:
@@ -187,6 +216,9 @@ class Inference:
                 continue
             if item is None:
                 return
+            if isinstance(item, _Question):
+                self._answer(item)
+                continue
             offered_at, frame = item
             try:
                 verdict = self._classifier.classify(frame.image[None])[0]
@@ -201,3 +233,11 @@ class Inference:
             self._on_verdict(frame, verdict)
             if self._frames.empty():
                 self._lull.set()
+
+    def _answer(self, question: _Question) -> None:
+        try:
+            question.answer.set_result(self._classifier.classify(question.image[None])[0])
+        except Exception as error:
+            question.answer.set_exception(error)
+        if self._frames.empty():
+            self._lull.set()

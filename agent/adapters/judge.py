@@ -56,6 +56,13 @@ def judge(active: Bundle, candidate: Bundle, new_images: npt.NDArray[np.uint8], 
     return scores
 
 
+def examine(bundle: Bundle) -> None:
+    """Read everything that serving does not, but the next round or judgement will: weights and held-out images that
+    are not what the manifest says are found now, not then. Raises BundleError."""
+    bundle.weights()
+    bundle.holdout()
+
+
 def _hardest_hit(truth: Sequence[str], was: Right, now: Right) -> tuple[str, Rows]:
     """The category that fell furthest, one image of it granted, as the gate looks at it; "" where none fell."""
     fallen = {

@@ -3,6 +3,7 @@
     models/generations/000001/  a bundle, never changed after its rename into place
     models/pointer.json         {"active": 2, "previous": 1}: the only truth, replaced atomically
     models/pointer.bak          the last good copy of it
+    models/pointer.before       the pointer as it was before the last promotion: what going back restores, byte for byte
     models/last_number          numbers are never used twice, not even those of discarded generations
 
 Being cut off between any two steps leaves the old pointer or the new one, and generations that are whole.
@@ -51,8 +52,9 @@ class ModelStore:
         return self._generations / f"{number:06d}"
 
     def load(self, number: int) -> Bundle:
-        """The bundle of a generation, every byte verified against its manifest. Raises BundleError."""
-        return bundle.load(self.path(number), trusted=None)
+        """The bundle of a generation, every byte verified: the files by the manifest, the manifest by its signature.
+        Whose that is was asked when it was taken in. Raises BundleError."""
+        return bundle.load(self.path(number), trusted=[bundle.signer(self.path(number))])
 
     def numbers(self) -> list[int]:
         """All generations on disk, oldest first."""
@@ -91,12 +93,14 @@ class ModelStore:
         if number == pointer.active:
             return
         self.load(number)
+        write_atomic(self._models / "pointer.before", msgspec.json.encode(pointer))
         self._write_pointer(Pointer(active=number, previous=pointer.active))
 
     def roll_back(self, to: int | None = None) -> int:
-        """Make the previous generation active again, and the active one the previous; returns the active number.
+        """Make the pointer what it was before the last promotion; returns the active number.
 
-        `to` says which one is meant, so that a repetition after a crash finds its work done instead of undoing it.
+        What is gone back from is offered no more: going back twice must not bring back what failed. `to` says which
+        generation is meant, so that a repetition after a crash finds its work done instead of undoing more.
         Raises ModelStoreError (nothing to go back to) and BundleError (it does not verify).
         """
         pointer = self._pointer()
@@ -106,7 +110,8 @@ class ModelStore:
         if target is None:
             raise ModelStoreError("there is no previous generation to roll back to")
         self.load(target)
-        self._write_pointer(Pointer(active=target, previous=pointer.active))
+        before = _read_pointer(self._models / "pointer.before")
+        self._write_pointer(before if before is not None and before.active == target else Pointer(active=target))
         return target
 
     def discard(self, number: int) -> None:
@@ -124,10 +129,13 @@ class ModelStore:
         shutil.rmtree(doomed)
 
     def collect_garbage(self, keep: int = 3, candidates: Collection[int] = ()) -> list[int]:
-        """Keep the newest `keep` generations, the active, the previous and the `candidates`; returns what went."""
-        pointer = self._pointer()
+        """Keep the newest `keep` generations, the active, the previous, what would be the previous after going back,
+        and the `candidates`; returns what went."""
+        pointer, before = self._pointer(), _read_pointer(self._models / "pointer.before") or Pointer()
         numbers = self.numbers()
         kept = {pointer.active, pointer.previous, *candidates, *numbers[max(0, len(numbers) - keep) :]}
+        if before.active == pointer.previous:
+            kept.add(before.previous)
         removed = [number for number in numbers if number not in kept]
         for number in removed:
             self.discard(number)
@@ -195,8 +203,16 @@ class ModelStore:
         return pointer
 
     def _write_pointer(self, pointer: Pointer) -> None:
-        encoded = msgspec.json.encode(pointer)
-        write_atomic(self._models / "pointer.json", encoded)
+        encoded, path = msgspec.json.encode(pointer), self._models / "pointer.json"
+        before = path.read_bytes() if path.exists() else None
+        try:
+            write_atomic(path, encoded)
+        except OSError:
+            # It may be flipped, and only not durable: what is told to have failed must not serve after a restart.
+            with contextlib.suppress(OSError):
+                if before is not None and path.read_bytes() != before:
+                    write_atomic(path, before)
+            raise
         with contextlib.suppress(OSError):  # the flip is done: an older copy is no reason to call it failed
             write_atomic(self._models / "pointer.bak", encoded)
 

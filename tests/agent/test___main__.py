@@ -16,10 +16,12 @@ import pytest
 import yaml
 from tiny_world import World
 
-from agent import config as config_module
+from agent import config_file as config_module
 from agent.__main__ import main
 from agent.adapters.control import Control
 from agent.adapters.model_store import ModelStore
+from agent.adapters.state_file import StateFile
+from agent.core.state import Models, Phase, Round, State, Wish
 from agent.home import Home
 
 KEY = "ab" * 32
@@ -91,7 +93,9 @@ def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
         assert part in text
 
 
-@pytest.mark.parametrize("command", ["run", "status", "check-config", "show-config", "doctor", "rollback", "cancel"])
+@pytest.mark.parametrize(
+    "command", ["run", "status", "check-config", "show-config", "doctor", "install", "rollback", "cancel"]
+)
 def test_every_command_says_what_it_does_and_takes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
@@ -216,6 +220,7 @@ def test_another_users_state_folder_is_named(
 # ------------------------------------------------------------------------------------------------ rollback, cancel
 
 
+@pytest.mark.spec("14.1")
 def test_rollback_without_a_daemon_goes_back(
     config: Path, state: Path, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,9 +268,21 @@ def test_rollback_is_ordered_from_a_running_daemon(
     assert "no previous generation" in capsys.readouterr().err
 
 
-def test_cancel_needs_a_daemon(config: Path, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.spec("14.1")
+def test_cancel_without_a_daemon_is_written_down(config: Path, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wish = Wish("t1", ("lime",), 30)
+    under_way = State(models=Models(1), phase=Phase.TRAINING, round=Round("job-000001", wish, "head", False))
+    StateFile(Home(state).state).save(under_way)
+    assert main(["cancel", "--config", str(config)]) == 0
+    assert "cancel: written down" in capsys.readouterr().out
+    left = StateFile(Home(state).state).load()
+    assert left is not None and left.phase is Phase.IDLE and left.last_ending is not None
+    assert left.last_ending.report.state == "CANCELED" and left.last_ending.report.trigger_id == "t1"
     assert main(["cancel", "--config", str(config)]) == 1
-    assert "no daemon is running" in capsys.readouterr().err
+    assert "no learning round is under way" in capsys.readouterr().err
+
+
+def test_cancel_is_ordered_from_a_running_daemon(config: Path, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with daemon(state, cancel={"accepted": "cancel", "generation": 1, "previous": None}):
         assert main(["cancel", "--config", str(config)]) == 0
     assert capsys.readouterr().out == "cancel: ordered\n"
@@ -280,14 +297,15 @@ def test_run_says_in_a_line_why_it_cannot(config: Path, capsys: pytest.CaptureFi
     assert last == "understudy agent: there is no model yet: name one with model.bundle"
 
 
-def test_doctor_fails_where_something_fails(
-    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agent.doctor._in_subprocess", lambda code: (0, "ok"))
-    assert main(["doctor", "--config", str(config), "--json"]) == 0
-    assert {"what", "state", "detail", "advice"} == set(json.loads(capsys.readouterr().out)[0])
-    assert main(["doctor", "--config", str(config), "--set", f"model.bundle={config.parent}"]) == 1
-    assert "fails    bundle" in capsys.readouterr().out
+@pytest.mark.spec("12.2")
+def test_doctor_fails_where_something_fails(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["doctor", "--config", str(config), "--set", f"model.bundle={config.parent}"]
+    assert main([*arguments, "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is False and set(said["device"]) == {"name", "profile", "why"}
+    found = {finding["what"]: finding for finding in said["findings"]}
+    assert found["bundle"]["state"] == "fails" and found["bundle"]["advice"]
+    assert said["device"]["profile"] in found["device"]["detail"]
 
 
 # ------------------------------------------------------------------------------------------------ as a process

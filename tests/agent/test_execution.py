@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -91,7 +92,8 @@ def scene() -> Scene:
 
 def test_the_trainers_commands_reach_it_in_order(scene: Scene) -> None:
     scene.carry_out(do.StartTrainer("j", "sparse"), do.PauseTrainer("j"), do.ResumeTrainer("j"), do.StopTrainer("j"))
-    assert scene.trainer.did == ["start j-sparse-2 nice 7", "pause", "resume", "stop"]
+    scene.carry_out(do.KillTrainer("j"))
+    assert scene.trainer.did == ["start j-sparse-2 nice 7", "pause", "resume", "stop", "kill"]
 
 
 def test_a_trainer_that_cannot_start_has_ended(scene: Scene) -> None:
@@ -118,3 +120,27 @@ def test_while_draining_slow_commands_are_left_to_the_next_start(scene: Scene) -
     scene.execution.draining = True
     scene.carry_out(do.AskTeacher("j"), do.StopTrainer("j"))
     assert scene.shop.did == [] and scene.trainer.did == ["stop"]
+
+
+def test_side_work_is_left_where_something_that_matters_more_is_to_be_done(scene: Scene) -> None:
+    did: list[str] = []
+    gate = threading.Event()
+    scene.lane.submit(gate.wait)
+    scene.execution.carry_out(do.AskTeacher("j"))
+    assert scene.execution.busy() and not scene.execution.besides(lambda: did.append("probe"))
+    gate.set()
+    scene.lane.submit(int).result()
+    assert not scene.execution.busy() and scene.execution.besides(lambda: did.append("probe"))
+    scene.lane.submit(int).result()
+    assert did == ["probe"] and scene.shop.did == [do.AskTeacher("j")]
+
+
+def test_side_work_that_fails_is_a_line(scene: Scene) -> None:
+    def fail() -> None:
+        raise OSError(28, "No space left")
+
+    assert scene.execution.besides(fail)
+    scene.lane.submit(int).result()
+    assert [entry["event"] for entry in scene.log.entries] == ["side_work_failed"] and not scene.put
+    scene.execution.draining = True
+    assert not scene.execution.besides(fail)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +63,34 @@ def test_everything_lies_inside(tmp_path: Path) -> None:
     names = ("state", "samples", "seen", "outbox", "predictions", "jobs", "teachers", "quarantine", "control", "ledger")
     places = [getattr(home, name) for name in names]
     assert len(set(places)) == len(names) and all(place.parent == tmp_path for place in places)
+
+
+@pytest.mark.spec("4.1")
+def test_a_damaged_key_is_put_aside_for_another(tmp_path: Path) -> None:
+    first = signing.public_key_hex(Home(tmp_path).key())
+    (tmp_path / "device.key").write_bytes(b"")
+    home = Home(tmp_path)
+    second = signing.public_key_hex(home.key())
+    assert second != first and home.damaged == ["device.key"]
+    assert (tmp_path / "device.key.corrupt").exists()
+    assert signing.public_key_hex(Home(tmp_path).key()) == second
+
+
+def test_a_key_that_is_open_to_others_is_for_a_person_to_decide(tmp_path: Path) -> None:
+    Home(tmp_path).key()
+    (tmp_path / "device.key").chmod(0o644)
+    with pytest.raises(signing.KeyFileError, match="chmod 600"):
+        Home(tmp_path).key()
+
+
+@pytest.mark.spec("5.4")
+def test_a_full_disk_keeps_nobody_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Home(tmp_path).next_session() == 1
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    home = Home(tmp_path)
+    assert home.next_session() == 2 and home.damaged == ["session"]
+    assert (tmp_path / "session").read_bytes() == b"1\n"

@@ -1,74 +1,21 @@
-"""What a person reads about a running and about a stopped daemon."""
+"""What the disk says of a daemon that does not run."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from tiny_world import World
+import pytest
+from tiny_world import OLD, World
 
+from agent.adapters.judgements import Judgements, judged
 from agent.adapters.model_store import ModelStore
 from agent.adapters.state_file import StateFile
 from agent.config import Config, Device
 from agent.core.state import Models, Phase, Round, State, Wish
 from agent.home import Home
-from agent.status import of_the_stopped, render
-
-RUNNING: dict[str, Any] = {
-    "device": "cam",
-    "online": True,
-    "phase": "training",
-    "reason": "",
-    "categories": ["lime"],
-    "generation": 2,
-    "previous": 1,
-    "labels": ["amber", "teal"],
-    "collected": 12,
-    "wanted": 20,
-    "privacy": "upload",
-    "frames": 100,
-    "novel_frames": 7,
-    "dropped_frames": 0,
-    "link": "5",
-    "samples": 12,
-    "outbox_messages": 3,
-    "reading": {"cpu_percent": 12.3, "available_mib": 512.0, "temperature_c": None},
-    "egress": {
-        "operational": {"allowed_messages": 4, "allowed_bytes": 1500, "denied_messages": 0, "denied_bytes": 0},
-        "image": {"allowed_messages": 0, "allowed_bytes": 0, "denied_messages": 0, "denied_bytes": 0},
-    },
-    "progress": {"stage": "train", "done": 3, "total": 12},
-}
-
-
-def test_a_running_daemon_in_lines() -> None:
-    text = render(RUNNING, colour=False)
-    for part in (
-        "cam  running",
-        "training 'lime'",
-        "train 3 of 12",
-        "12 of 20 samples",
-        "generation 2, previous 1: amber, teal",
-        "100 frames, 7 novel, 0 dropped",
-        "3 messages wait",
-        "CPU 12 %, 512 MiB free",
-        "upload: operational 1.5 kB out, 0 denied",
-    ):
-        assert part in text
-    assert "°C" not in text and "image" not in text and "because" not in text and "\033" not in text
-
-
-def test_colour_only_adds_colour() -> None:
-    coloured = render(RUNNING, colour=True)
-    assert "\033[1mcam" in coloured
-    for code in ("\033[0m", "\033[1m", "\033[2m"):
-        coloured = coloured.replace(code, "")
-    assert coloured == render(RUNNING, colour=False)
-
-
-def test_what_has_not_left_is_said() -> None:
-    assert "upload: nothing has left" in render({**RUNNING, "egress": {}}, colour=False)
+from agent.status import of_the_stopped
+from agent.status_page import render
 
 
 def config_for(folder: Path) -> Config:
@@ -116,3 +63,27 @@ def test_a_damaged_pointer_is_no_generation(tmp_path: Path) -> None:
     ModelStore(tmp_path)
     (tmp_path / "models" / "pointer.json").write_text("{ torn")
     assert of_the_stopped(config_for(tmp_path))["generation"] is None
+
+
+@pytest.mark.spec("18.3")
+def test_the_model_of_a_stopped_daemon_is_known(tmp_path: Path, world: World) -> None:
+    """Which it is, where it comes from, and how good it was found to be."""
+    store = ModelStore(tmp_path)
+    for _ in range(2):
+        store.promote(store.import_bundle(world.student, [world.public]))
+    found = judged(world.classifier(2), world.bundle(), 2, 86_400.0)
+    Judgements(Home(tmp_path).judgements).add(world.bundle().digest, found)
+    status = of_the_stopped(config_for(tmp_path))
+    assert (status["generation"], status["previous"], status["labels"]) == (2, 1, list(OLD))
+    text = render(status, colour=False)
+    for part in ("generation 2, previous 1: amber", "the bundle tiny student, since 1970-01-02", "30 of 30 held-out"):
+        assert part in text
+
+
+def test_a_damaged_model_is_said_and_left_for_the_start_to_repair(tmp_path: Path, world: World) -> None:
+    store = ModelStore(tmp_path)
+    store.promote(store.import_bundle(world.student, [world.public]))
+    (store.path(1) / "model.tflite").write_bytes(b"bit rot")
+    status = of_the_stopped(config_for(tmp_path))
+    assert status["generation"] == 1 and "the active model is damaged" in render(status, colour=False)
+    assert (store.path(1) / "model.tflite").read_bytes() == b"bit rot"

@@ -15,6 +15,7 @@ from tiny_world import NEW, OLD, World, frame, images, sample_ids
 from agent import workshop as module
 from agent.adapters.inference import Inference
 from agent.adapters.job_folder import JobFolders
+from agent.adapters.judgements import Judgements
 from agent.adapters.model_store import ModelStore
 from agent.adapters.sample_store import SampleStore
 from agent.adapters.teacher_client import TeacherClient
@@ -63,6 +64,7 @@ class Shop:
             self.jobs,
             self.teacher,
             self.inference,
+            Judgements(folder / "judged.json"),
             world.key,
             self.events.put,
             lambda: 0.0,
@@ -349,6 +351,81 @@ def test_a_candidate_that_does_not_load_is_not_promoted(shop: Shop) -> None:
     assert shop.active == 1 and shop.inference.current.generation == 1
 
 
+def model_on_disk(shop: Shop) -> dict[str, bytes]:
+    """All that says which model serves, and the model itself."""
+    models = shop.folder / "models"
+    return {
+        str(path.relative_to(models)): path.read_bytes()
+        for path in [models / "pointer.json", models / "pointer.bak", *models.glob("generations/*/*")]
+    }
+
+
+@pytest.mark.spec("10.5")
+def test_going_back_leaves_the_model_byte_for_byte_as_it_was(shop: Shop) -> None:
+    """Pointer, its copy, and every generation; the one that failed is gone when its round is closed."""
+    before = model_on_disk(shop)
+    shop.trained()
+    shop(do.JudgeCandidate(JOB))
+    shop(do.Promote(2))
+    assert model_on_disk(shop)["pointer.json"] != before["pointer.json"]
+    shop(do.RollBack(1))
+    shop(do.CloseJob(JOB, False, 2))
+    assert model_on_disk(shop) == before and shop.models.numbers() == [1]
+
+
+@pytest.mark.spec("14.2")
+@pytest.mark.parametrize("reached", ["prepared", "trained", "judged", "promoted and taken back"])
+def test_a_round_that_is_closed_unlearned_leaves_nothing(shop: Shop, reached: str) -> None:
+    def seen() -> object:
+        buffered = [(s.sample_id, s.reserved_for) for s in shop.store.select(1000)]
+        files = sorted(path for path in shop.folder.glob("jobs/*"))
+        return buffered, files, model_on_disk(shop)
+
+    shop.buffer(LIME)
+    before = seen()
+    shop(PREPARE)
+    if reached != "prepared":
+        write_result(shop.jobs.path(JOB), run(shop.jobs.path(JOB)))
+    if reached in ("judged", "promoted and taken back"):
+        shop(do.JudgeCandidate(JOB))
+    if reached == "promoted and taken back":
+        shop(do.Promote(2))
+        shop(do.RollBack(1))
+    assert seen() != before
+    shop(do.CloseJob(JOB, False, None))
+    assert seen() == before and shop.inference.current.generation == 1
+
+
+@pytest.mark.spec("10.4")
+def test_a_disk_that_refuses_does_not_keep_a_failing_model_in_service(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The right one serves at once; that it could not be written down is said, and tried again."""
+    shop.trained()
+    shop(do.JudgeCandidate(JOB))
+    shop(do.Promote(2))
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    event = shop(do.RollBack(1))
+    assert isinstance(event, ev.RollbackFailed) and event.again and "No space left" in event.reason
+    assert shop.inference.current.generation == 1 and shop.active == 2
+    monkeypatch.undo()
+    assert shop(do.RollBack(1)) == ev.RolledBack(0.0, 1, OLD)
+    assert shop.active == 1
+
+
+def test_what_was_judged_is_remembered(shop: Shop) -> None:
+    shop.trained()
+    shop(do.JudgeCandidate(JOB))
+    judgement = Judgements(shop.folder / "judged.json").of(shop.models.load(2).digest)
+    assert judgement is not None and judgement.categories == (NEW,) and judgement.generation == 2
+    assert judgement.scores is not None and judgement.scores.old_before == 1.0
+    assert NEW in judgement.answers and judgement.right >= 0.9 * len(judgement.answers)
+
+
 def test_rolling_back_serves_the_old_model_again_and_twice_is_once(shop: Shop) -> None:
     shop.trained()
     shop(do.JudgeCandidate(JOB))
@@ -404,6 +481,22 @@ def test_closing_again_after_a_crash_finds_it_done(shop: Shop, learned: bool) ->
     shop.trained()
     first = shop(do.CloseJob(JOB, learned, None))
     assert shop(do.CloseJob(JOB, learned, None)) == first
+
+
+@pytest.mark.spec("7.4")
+def test_a_job_that_the_disk_does_not_let_close_is_closed_later(shop: Shop, tmp_path: Path) -> None:
+    shop.trained()
+    shop.store.close()
+    database, aside = tmp_path / "samples.db", tmp_path / "elsewhere"
+    database.rename(aside)
+    database.mkdir()  # as good as a disk that refuses
+    ((kind, detail),) = shop.workshop.carry_out(do.CloseJob(JOB, True, None))
+    assert kind == "job_not_closed" and "samples.db" in str(detail["error"])
+    assert shop.jobs.exists(JOB), "what it has learned from must be known at the next start"
+    database.rmdir()
+    aside.rename(database)
+    assert shop(do.CloseJob(JOB, True, None)) == ev.NovelSampleStored(0.0, 0)
+    assert not shop.jobs.exists(JOB)
 
 
 def test_generations_that_nobody_needs_go(world: World, shop: Shop) -> None:

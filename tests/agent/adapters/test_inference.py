@@ -152,7 +152,7 @@ def test_a_model_whose_features_overflow_the_score_is_refused(world: World, tmp_
 def test_a_model_of_another_width_is_refused(world: World, tmp_path: Path) -> None:
     net = resnet_cifar(8, 3, widths=(4, 6, 10))
     model = tflite.write(network_graph(net, random_weights(net, 0), SIDE, SIDE))
-    refused(world, tmp_path, {bundle.MODEL: model}, r"generation 9: features are \(1, 10\)")
+    refused(world, tmp_path, {bundle.MODEL: model}, "3 logits of 10 features; its manifest says 3 of 8")
 
 
 def test_a_bundle_without_a_scale_for_novelty_is_refused(world: World, tmp_path: Path) -> None:
@@ -235,7 +235,11 @@ def test_one_bad_frame_does_not_stop_the_next(
     assert inference.counters().errors == 1
 
 
-def test_a_swap_under_load_loses_no_frame(world: World, serving: Start, told: queue.Queue[Told]) -> None:
+@pytest.mark.spec("10.3")
+def test_a_swap_under_load_loses_no_frame_and_mixes_no_labels(
+    world: World, serving: Start, told: queue.Queue[Told], tmp_path: Path
+) -> None:
+    renamed = bundle.load(world.altered(tmp_path / "renamed", labels=("x", "y", "z")), trusted=None)
     inference = serving()
     stop = threading.Event()
     sent: list[Frame] = []
@@ -249,7 +253,7 @@ def test_a_swap_under_load_loses_no_frame(world: World, serving: Start, told: qu
     feeder.start()
     got = [told.get(timeout=10)]
     for generation in (2, 3):
-        inference.swap(world.classifier(generation))
+        inference.swap(Classifier(renamed, 2) if generation == 2 else world.classifier(generation))
         assert inference.current.generation == generation
         while got[-1][1].generation != generation:
             got.append(told.get(timeout=10))
@@ -261,6 +265,7 @@ def test_a_swap_under_load_loses_no_frame(world: World, serving: Start, told: qu
     assert [f.origin for f, _ in got] == [f.origin for f in sent]
     generations = [v.generation for _, v in got]
     assert generations == sorted(generations) and set(generations) == {1, 2, 3}
+    assert {(v.generation, v.label) for _, v in got} == {(1, "teal"), (2, "y"), (3, "teal")}
     assert inference.counters().dropped == 0 and inference.counters().frames == len(sent)
 
 
@@ -296,6 +301,28 @@ def test_a_classifier_asks_before_it_keeps_all_waiting(world: World) -> None:
     asked: list[int] = []
     Classifier(world.bundle(), 1, pause=lambda: asked.append(1))
     assert asked == [1, 1]
+
+
+def test_asking_is_in_turn_with_the_frames_and_counted_nowhere(
+    serving: Start, told: queue.Queue[Told], world: World
+) -> None:
+    inference = serving()
+    for picture in images("teal", 3):
+        inference.submit(frame(picture))
+    verdict = inference.ask(images("plum", 1)[0])
+    assert (verdict.label, verdict.generation) == ("plum", 1)
+    assert inference.counters().frames == 3 and told.qsize() == 3
+
+
+def test_who_asks_is_told_what_went_wrong(serving: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    inference = serving()
+    with pytest.raises(InferenceError, match="no answer"):
+        inference.ask(np.zeros((SIDE + 1, SIDE, 3), np.uint8))
+    assert inference.ask(images("plum", 1)[0]).label == "plum"  # and the next one is answered
+    assert inference.counters().errors == 0
+    monkeypatch.setattr("agent.adapters.inference.ANSWER_WITHIN_S", 0.05)
+    with pytest.raises(InferenceError, match="no answer"):
+        serving(started=False).ask(images("plum", 1)[0])  # nobody serves
 
 
 def test_it_shows_that_it_lives(serving: Start, told: queue.Queue[Told]) -> None:

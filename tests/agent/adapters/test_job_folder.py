@@ -84,7 +84,7 @@ def test_what_fails_on_the_way_leaves_no_job(world: World, tmp_path: Path) -> No
     folders, pictures = JobFolders(tmp_path), images(NEW, 4)
     with pytest.raises(OSError):
         folders.make(job_of(pictures), world.samples(pictures), tmp_path / "no-such-model")
-    assert not folders.exists("job-000001")
+    assert not folders.exists("job-000001") and list(tmp_path.iterdir()) == []
 
 
 def test_a_job_that_is_not_there_is_an_error(tmp_path: Path) -> None:

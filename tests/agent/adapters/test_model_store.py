@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.adapters.model_store import ModelStore, ModelStoreError
 from transfer import bundle, signing
@@ -104,9 +108,56 @@ def test_promote_and_roll_back_move_the_pointer_only(tmp_path: Path, key: signin
     assert numbers(store) == (2, 1)
     before = {p: p.read_bytes() for p in store.path(1).iterdir()}
     assert store.roll_back() == 1
-    assert numbers(store) == (1, 2)
     assert {p: p.read_bytes() for p in store.path(1).iterdir()} == before
-    assert numbers(ModelStore(tmp_path / "state")) == (1, 2)
+    assert numbers(ModelStore(tmp_path / "state")) == (1, None)
+
+
+@pytest.mark.spec("10.5")
+@pytest.mark.parametrize("generations", [1, 2, 4])
+def test_going_back_restores_what_was_before_byte_for_byte(
+    tmp_path: Path, key: signing.SigningKey, generations: int
+) -> None:
+    """The pointer and every generation that was there. What failed is no longer offered: going back once more leads
+    further back, not to it."""
+    store = store_with(tmp_path / "state", tmp_path, key, generations)
+    models = tmp_path / "state" / "models"
+
+    def served() -> dict[str, bytes]:
+        files = [models / "pointer.json", models / "pointer.bak", *models.rglob("generations/*/*")]
+        return {str(path): path.read_bytes() for path in files}
+
+    before = served()
+    store.promote(store.adopt(make_bundle(tmp_path / "failing", None, b"failing"), key))
+    assert store.collect_garbage(keep=0) is not None
+    assert store.roll_back() == generations
+    after = served()
+    assert {path: after[path] for path in before if path in after} == {p: before[p] for p in before if p in after}
+    assert after[str(models / "pointer.json")] == before[str(models / "pointer.json")]
+    if generations > 1:
+        assert store.roll_back() == generations - 1
+
+
+@pytest.mark.spec("10.1")
+def test_a_changed_byte_anywhere_is_noticed(tmp_path: Path, key: signing.SigningKey) -> None:
+    """Manifest and signature included: a label with another letter is as wrong as another weight."""
+    store = store_with(tmp_path / "state", tmp_path, key, 1)
+    files = sorted(path for path in store.path(1).iterdir())
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.sampled_from(files), st.integers(0, 2000), st.integers(0, 7))
+    def flipped(path: Path, place: int, bit: int) -> None:
+        whole = path.read_bytes()
+        damaged = bytearray(whole)
+        damaged[place % len(whole)] ^= 1 << bit
+        path.write_bytes(damaged)
+        try:
+            with pytest.raises(BundleError):
+                store.load(1)
+        finally:
+            path.write_bytes(whole)
+
+    flipped()
+    store.load(1)
 
 
 def test_repeated_orders_find_their_work_done(tmp_path: Path, key: signing.SigningKey) -> None:
@@ -114,7 +165,7 @@ def test_repeated_orders_find_their_work_done(tmp_path: Path, key: signing.Signi
     store.promote(2)
     assert numbers(store) == (2, 1)
     assert store.roll_back(1) == store.roll_back(1) == 1
-    assert numbers(store) == (1, 2)
+    assert numbers(store) == (1, None)
 
 
 def test_what_does_not_verify_is_neither_promoted_nor_rolled_back_to(tmp_path: Path, key: signing.SigningKey) -> None:
@@ -140,15 +191,16 @@ def test_numbers_are_never_used_twice(tmp_path: Path, key: signing.SigningKey) -
 
 def test_discard_and_garbage_spare_what_is_needed(tmp_path: Path, key: signing.SigningKey) -> None:
     store = store_with(tmp_path / "state", tmp_path, key, 6)
-    store.roll_back()
     for number in (5, 6):
         with pytest.raises(ModelStoreError):
             store.discard(number)
     store.discard(99)
-    assert store.collect_garbage(keep=1, candidates=[2]) == [1, 3, 4]
-    assert store.numbers() == [2, 5, 6]
+    assert store.collect_garbage(keep=1, candidates=[2]) == [1, 3]
+    assert store.numbers() == [2, 4, 5, 6]  # 4 would be the previous one after going back to 5
     assert store.collect_garbage(keep=0) == [2]
-    assert numbers(store) == (5, 6)
+    store.roll_back()
+    assert numbers(store) == (5, 4)
+    assert store.collect_garbage(keep=0) == [6]
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"{", b'{"active":"two"}', b"\xff\xfe", b"[1,2]"])
@@ -254,7 +306,7 @@ def test_killed_at_any_step_there_is_an_active_generation_and_a_way_on(tmp_path:
         store = ModelStore(state)
         store.repair()
         active, previous = numbers(store)
-        assert (active, previous) in {(2, 1), (3, 2), (2, 3)}
+        assert (active, previous) in {(2, 1), (3, 2)}
         seen_states.add((active, previous))
         assert all(store.load(n) for n in store.numbers())  # no half made generation passes for one
         assert not [p for p in (state / "models/generations").iterdir() if p.name.startswith(".")]
@@ -263,7 +315,7 @@ def test_killed_at_any_step_there_is_an_active_generation_and_a_way_on(tmp_path:
         store.promote(fourth)
         assert numbers(store) == (fourth, active)
         shutil.rmtree(state)
-    assert seen_states == {(2, 1), (3, 2), (2, 3)}
+    assert seen_states == {(2, 1), (3, 2)}
 
 
 def test_a_full_disk_leaves_the_store_as_it_was(
@@ -283,3 +335,26 @@ def test_a_full_disk_leaves_the_store_as_it_was(
     assert numbers(store) == (2, 1) and store.numbers() == [1, 2, 3]
     assert json.loads((tmp_path / "state/models/pointer.json").read_bytes()) == {"active": 2, "previous": 1}
     assert store.repair() == []
+
+
+@pytest.mark.spec("7.4", "7.2")
+def test_a_flip_that_could_not_be_made_durable_is_taken_back(
+    tmp_path: Path, key: signing.SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its round is told to have failed; after a restart it must not serve all the same."""
+    store = store_with(tmp_path / "state", tmp_path, key, 2)
+    third = store.adopt(make_bundle(tmp_path / "c", None), key)
+    sync, pointer = os.fsync, tmp_path / "state/models/pointer.json"
+
+    def refuse_after_the_flip(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) and json.loads(pointer.read_bytes())["active"] == third:
+            raise OSError(errno.EIO, "Input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_after_the_flip)
+    with pytest.raises(OSError, match="Input/output"):
+        store.promote(third)
+    monkeypatch.undo()
+    assert numbers(store) == numbers(ModelStore(tmp_path / "state")) == (2, 1)
+    store.promote(third)
+    assert numbers(store) == (3, 2)

@@ -106,6 +106,46 @@ def test_the_oldest_of_the_commonest_label_makes_room(tmp_path: Path) -> None:
     assert ids(kept[1:]) == [f"id{n}" for n in range(20 - len(kept) + 1, 20)]
 
 
+def test_a_label_that_came_with_a_sample_is_its_class(tmp_path: Path) -> None:
+    """What is new looks like something known: its samples must not go with all that is taken for the same."""
+    store = SampleStore(tmp_path / "samples.db", max_bytes=6 * ROW_BYTES)
+    add(store, 0, "cat", category="fox")
+    for n in range(1, 20):
+        add(store, n, "cat")
+    assert "id0" in ids(store.select(99))
+
+
+@pytest.mark.spec("5.2")
+@settings(deadline=None, max_examples=25)
+@given(
+    classes=st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(("", "fox"))), min_size=20, max_size=60),
+    room=st.integers(5, 15),
+)
+def test_no_class_is_crowded_out(
+    tmp_path_factory: pytest.TempPathFactory, classes: list[tuple[str, str]], room: int
+) -> None:
+    """Whatever comes in whatever order: every class has all of its samples, or an even share of the room, and those
+    that it has are its newest."""
+    store = SampleStore(tmp_path_factory.mktemp("store") / "samples.db", max_bytes=room * ROW_BYTES)
+    came: dict[str, list[str]] = {}
+    for n, (label, category) in enumerate(classes):
+        assert add(store, n, label, category)
+        came.setdefault(category or label, []).append(f"id{n}")
+    kept = {sample.sample_id for sample in store.select(99)}
+    smallest_share = (len(kept) - 1) // len(came)  # the last one came before there was room for it
+    for name, samples in came.items():
+        mine = [i for i in samples if i in kept]
+        assert len(mine) >= min(len(samples), smallest_share), f"class {name} was crowded out"
+        assert mine == samples[len(samples) - len(mine) :], "an older one was kept for a newer one"
+
+
+def test_what_is_refused_is_counted(tmp_path: Path) -> None:
+    store = SampleStore(tmp_path / "samples.db", max_bytes=500)
+    add(store, 1)
+    add(store, 2)
+    assert store.refused == 2 and store.trouble == (0, "")
+
+
 def test_reserved_samples_stay_until_released(tmp_path: Path) -> None:
     store = SampleStore(tmp_path / "samples.db", max_bytes=6 * ROW_BYTES)
     for n in range(4):

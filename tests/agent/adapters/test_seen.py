@@ -120,3 +120,21 @@ def test_it_agrees_with_a_dict(
     seen.close()
     reopened = SeenFiles(folder / "seen.db")
     assert all(reopened.contains(path, *stamp) for path, stamp in model.items())
+
+
+@pytest.mark.spec("7.1", "9.4")
+def test_a_file_is_written_down_only_when_its_image_is_done_with(tmp_path: Path) -> None:
+    """Cut off between the two, it must be handled again."""
+    counts = {"taken": 0, "done": 0}
+    seen = SeenFiles(tmp_path / "seen.db")
+    seen.follow(lambda: counts["taken"], lambda: counts["done"])
+    for path in "abc":
+        counts["taken"] += 1
+        seen.add(path, 1, 1, 1)
+        assert seen.contains(path, 1, 1, 1)
+    known = []
+    for counts["done"] in range(4):
+        assert seen.flush()
+        after_a_cut = SeenFiles(tmp_path / "seen.db")
+        known.append([path for path in "abc" if after_a_cut.contains(path, 1, 1, 1)])
+    assert known == [[], ["a"], ["a", "b"], ["a", "b", "c"]]

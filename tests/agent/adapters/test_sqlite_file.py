@@ -150,3 +150,31 @@ def test_several_threads_share_it(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert all_of(file) == sorted(100 * k + n for k in range(4) for n in range(20))
+
+
+@pytest.mark.spec("4.1")
+def test_what_is_moved_aside_takes_its_log_along(tmp_path: Path) -> None:
+    """Evidence is whole, and a new file finds no log that is not its own."""
+    newer = open_file(tmp_path / "a.db", version=2)
+    put(newer, 41)  # it is in the log, and the process dies
+    log = (tmp_path / "a.db-wal").read_bytes()
+    assert len(log) > 0
+    older = open_file(tmp_path / "a.db", version=1)
+    assert all_of(older) == []
+    assert older.quarantined is not None
+    with sqlite3.connect(older.quarantined) as evidence:
+        assert evidence.execute("SELECT x FROM t").fetchall() == [(41,)]
+
+
+def test_refusals_are_counted_until_something_is_written(tmp_path: Path) -> None:
+    blocked = tmp_path / "folder"
+    blocked.write_bytes(b"a file where a folder should be")
+    file = open_file(blocked / "a.db")
+    for count in (1, 2):
+        with pytest.raises(DatabaseUnavailable):
+            put(file, 1)
+        assert file.failures == count and "a.db" in file.failure
+    blocked.unlink()
+    assert all_of(file) == [] and file.failure, "reading proves nothing"
+    put(file, 2)
+    assert (file.failures, file.failure) == (2, "")

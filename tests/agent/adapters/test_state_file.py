@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,3 +104,45 @@ def test_any_bytes_are_a_fresh_start(data: bytes, tmp_path_factory: pytest.TempP
     path = tmp_path_factory.getbasetemp() / "any-state.json"
     path.write_bytes(data)
     assert StateFile(path).load() is None
+
+
+@pytest.mark.spec("7.4")
+def test_a_full_disk_spoils_neither_the_state_nor_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = StateFile(tmp_path / "state.json")
+    file.save(FULL)
+    file.save(replace(FULL, reason="newer"))
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", refuse)
+        for n in range(3):
+            with pytest.raises(OSError, match="No space"):
+                file.save(replace(FULL, reason=str(n)))
+    assert StateFile(tmp_path / "state.json").peek() == replace(FULL, reason="newer")
+    assert StateFile(tmp_path / "state.json.bak").peek() is not None
+    assert file.save(FULL) and StateFile(tmp_path / "state.json").peek() == FULL
+
+
+def test_the_copy_costs_no_bytes_and_is_of_the_last_life_too(tmp_path: Path) -> None:
+    StateFile(tmp_path / "state.json").save(FULL)
+    inode = (tmp_path / "state.json").stat().st_ino
+    again = StateFile(tmp_path / "state.json")
+    again.load()
+    again.save(replace(FULL, reason="newer"))
+    assert (tmp_path / "state.json.bak").stat().st_ino == inode
+    assert StateFile(tmp_path / "state.json.bak").peek() == FULL
+
+
+def test_where_a_file_cannot_have_two_names_the_copy_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    file = StateFile(tmp_path / "state.json")
+    file.save(FULL)
+    file.save(replace(FULL, reason="newer"))
+    assert StateFile(tmp_path / "state.json.bak").peek() == FULL

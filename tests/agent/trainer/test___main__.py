@@ -148,6 +148,7 @@ def test_sparse_killed_after_a_checkpoint_ends_as_if_it_had_not_been(
     assert result_of(killed).ok and result_of(killed).refused == uninterrupted.refused
 
 
+@pytest.mark.spec("12.1")
 def test_where_torch_cannot_be_imported_it_learns_by_the_head(world: World, tmp_path: Path, root: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('no torch for this processor')")
     job = world.job(tmp_path / "jobs", PICTURES, tier="sparse")
