@@ -136,7 +136,8 @@ def fleet_main(argv: Sequence[str] | None = None, prog: str = "understudy fleet"
     keygen.add_argument("--json", action="store_true", help="print a JSON object")
 
     command = _command(commands, "command", "send an order to one device", "fleet_commands:command")
-    command.add_argument("action", choices=("rollback", "cancel"), help="go back to the previous model; end the round")
+    what = "go back to the previous model; end the round; begin rounds again after too many in a row have failed"
+    command.add_argument("action", choices=("rollback", "cancel", "resume"), help=what)
     command.add_argument("device", metavar="DEVICE")
     _broker(command)
     _signed(command)

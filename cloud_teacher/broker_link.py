@@ -102,6 +102,7 @@ class BrokerLink:
         self._receive = receive
         self._client_id = f"understudy-cloud-{uuid.uuid4().hex[:12]}"
         self._client: paho.Client | None = None
+        self._thread: threading.Thread | None = None
         self._limit_bytes: int | None = None
         self._notes: dict[int, ReasonCode] = {}
         self.protocol = ""
@@ -149,6 +150,7 @@ class BrokerLink:
             client.loop_stop()
             return outcome
         self._client, self.protocol = client, name
+        self._thread = getattr(client, "_thread", None)
         return ""
 
     def _open(self, client: paho.Client, protocol: MQTTProtocolVersion) -> None:
@@ -246,6 +248,11 @@ class BrokerLink:
                 raise BrokerError(f"{self._address} refuses a message: {note}")
             heard &= note is None or note.value != NOBODY_LISTENS
         return heard
+
+    def alive(self) -> bool:
+        """Whether the thread that keeps the connection, or rebuilds it, still runs: an error in a callback ends it,
+        and paho says so nowhere. True where paho has renamed it."""
+        return self._thread is None or self._thread.is_alive()
 
     def close(self) -> None:
         if self._client is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -15,6 +15,8 @@ from transfer.wire import DeviceCommand, Event, JobUpdate, Status, Topics, Trigg
 if TYPE_CHECKING:
     from nacl.signing import SigningKey
 
+Action = Literal["rollback", "cancel", "resume"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
 Signed = TypeVar("Signed", Trigger, DeviceCommand)
 
 
@@ -51,13 +53,13 @@ def trigger(
 
 
 def command(action: str, device: str, key: SigningKey, *, now_utc: float, expires_s: float) -> DeviceCommand:
-    """An order to one device: "rollback" or "cancel". Raises ValueError for any other."""
-    if action not in ("rollback", "cancel"):
-        raise ValueError(f"unknown command {action!r}: use rollback or cancel")
+    """An order to one device, one of ACTIONS. Raises ValueError for any other."""
+    if action not in ACTIONS:
+        raise ValueError(f"unknown command {action!r}: use {', '.join(ACTIONS)}")
     message = DeviceCommand(
         id=f"command-{uuid.uuid4().hex}",
         device=device,
-        action="rollback" if action == "rollback" else "cancel",
+        action=action,
         issued_utc=now_utc,
         expires_utc=now_utc + expires_s,
     )

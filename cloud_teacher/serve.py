@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from cloud_teacher.broker_link import BrokerAddress, BrokerError, BrokerLink
 from cloud_teacher.worker import MAX_REQUEST_BYTES, Request, TeacherWorker, allowed_reply, refusal
 from transfer import wire
+from transfer.notify import Notifier
 
 QUEUE_REQUESTS = 64
 QUEUE_BYTES = 512 * 2**20
@@ -33,9 +34,15 @@ class Service:
     """Joins a worker to a broker. `run` returns after `stop` is set and what was queued has been answered."""
 
     def __init__(
-        self, worker: TeacherWorker, address: BrokerAddress, topics: wire.Topics, log: FilteringBoundLogger
+        self,
+        worker: TeacherWorker,
+        address: BrokerAddress,
+        topics: wire.Topics,
+        log: FilteringBoundLogger,
+        notifier: Notifier | None = None,
     ) -> None:
         self._worker, self._address, self._log = worker, address, log
+        self._notifier = notifier or Notifier.from_environment()
         self._queue: queue.Queue[Arrived] = queue.Queue(QUEUE_REQUESTS)
         self._queued_bytes = 0
         self._draining = False
@@ -47,8 +54,13 @@ class Service:
         self._link = BrokerLink(address, subscribe=subscribe, receive=self._receive)
 
     def run(self, stop: threading.Event) -> None:
-        """Connect, say so, and answer until `stop`."""
-        if not self._link.connect_patiently(stop, lambda reason: self._log.warning("waiting", reason=reason)):
+        """Connect, say so, and answer until `stop`.
+
+        To systemd we are ready before the broker is there: a boot must not wait for it. `systemctl status` says so.
+        """
+        self._notifier.ready()
+        self._notifier.status(f"connecting to {self._address}")
+        if not self._link.connect_patiently(stop, self._waiting):
             return
         self._log.info(
             "ready",
@@ -57,15 +69,28 @@ class Service:
             teacher=self._worker.teacher.digest,
             categories=len(self._worker.teacher.labels),
         )
+        self._notifier.status(f"answering at {self._address}")
         try:
             while not (stop.is_set() and self._queue.empty()):
                 self._draining = stop.is_set()
+                self._feed_watchdog()
                 batch = self._next_batch()
                 if batch:
                     self._answer(batch)
         finally:
+            self._notifier.stopping()
             self._link.close()
             self._log.info("stopped", **asdict(self._worker.counters))
+
+    def _waiting(self, reason: str) -> None:
+        self._log.warning("waiting", reason=reason)
+        self._notifier.status(f"waiting: {reason}")
+        self._notifier.watchdog()
+
+    def _feed_watchdog(self) -> None:
+        """Once a turn, so that a batch that never ends is noticed; and while requests can come in at all."""
+        if self._link.alive():
+            self._notifier.watchdog()
 
     def _receive(self, topic: str, payload: bytes) -> None:
         """From the link's thread: only queues. Too much at once is sent away with a time to come back."""
@@ -119,14 +144,14 @@ class Service:
         started = time.perf_counter()
         requests = [(request, self._link.payload_limit_bytes(request.reply_topic)) for _, request in batch]
         try:
-            answers = self._worker.answer_all(requests, time.time())
+            answers = self._worker.answer_all(requests)
         except Exception as error:  # one bad batch must not end the service; the devices ask again
             self._log.error("failed", reason=repr(error), requests=[request.request_id for _, request in batch])
             return
         for (_, request), payloads in zip(batch, answers, strict=True):
             self._publish(request.reply_topic, payloads)
             self._log.info(
-                "answered" if payloads else "expired",
+                "answered",
                 request_id=request.request_id,
                 messages=len(payloads),
                 bytes=sum(map(len, payloads)),

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,24 @@ def configuration(scene: Path, models: Models, **source: Any) -> Path:
     return path
 
 
-def start(config: Path, **environment: str) -> subprocess.Popen[bytes]:
+HANGING = """
+import pathlib, sys, time
+from agent.adapters.inference import Classifier
+classify = Classifier.classify
+def hanging(self, images):
+    while pathlib.Path(sys.argv[1]).exists():
+        time.sleep(0.02)
+    return classify(self, images)
+Classifier.classify = hanging
+from agent.__main__ import main
+sys.exit(main(sys.argv[2:]))
+"""
+"""The daemon, whose model hangs as long as a file is there."""
+
+
+def start(config: Path, program: Sequence[str] = ("-m", "agent"), **environment: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "agent", "run", "--config", str(config)],
+        [sys.executable, *program, "run", "--config", str(config)],
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )
@@ -60,6 +75,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
         yield listener
 
 
+@pytest.mark.spec("17.1", "17.2")
 def test_ready_watched_and_drained(tmp_path: Path, models: Models, data: Dataset, manager: socket.socket) -> None:
     inbox = tmp_path / "inbox"
     inbox.mkdir()
@@ -92,6 +108,44 @@ def test_ready_watched_and_drained(tmp_path: Path, models: Models, data: Dataset
         assert again.wait(30) == 0
     origins = [line["origin"] for line in predictions(tmp_path)]
     assert first <= set(origins) and sorted(origins) == [f"{number:03d}.png" for number in range(60)]
+
+
+@pytest.mark.spec("17.1")
+def test_the_watchdog_starves_when_the_model_hangs_though_the_loop_turns(
+    tmp_path: Path, models: Models, data: Dataset, manager: socket.socket
+) -> None:
+    inbox, hang = tmp_path / "inbox", tmp_path / "hang"
+    inbox.mkdir()
+    config = configuration(tmp_path, models, folder=str(inbox))
+    daemon = start(config, ("-c", HANGING, str(hang)), NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="4000000")
+    try:
+        assert [manager.recv(200) for _ in range(2)] == [b"READY=1", b"WATCHDOG=1"]
+        hang.touch()
+        (inbox / "a.png").write_bytes(encode_png(data.test_images[0]))
+        while manager.recv(200) != b"STATUS=not serving: inference":
+            pass
+        assert told(config)["serving"] is False, "the control socket answers all the while"
+        manager.settimeout(2.5)
+        with pytest.raises(TimeoutError):
+            manager.recv(200)
+        hang.unlink()
+        manager.settimeout(30)
+        assert [manager.recv(200) for _ in range(2)] == [b"STATUS=serving", b"WATCHDOG=1"]
+    finally:
+        daemon.terminate()
+        assert daemon.wait(30) == 0
+    assert len(predictions(tmp_path)) == 1
+
+
+def told(config: Path) -> dict[str, Any]:
+    asked = subprocess.run(
+        [sys.executable, "-m", "agent", "status", "--json", "--config", str(config)],
+        capture_output=True,
+        timeout=30,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return dict(json.loads(asked.stdout))
 
 
 def test_two_daemons_do_not_share_a_state_folder(tmp_path: Path, models: Models) -> None:

@@ -1,4 +1,7 @@
-"""systemd's readiness, status and watchdog protocol (sd_notify(3)): datagrams to a socket. Without one, nothing."""
+"""systemd's readiness, status and watchdog protocol (sd_notify(3)): datagrams to a socket. Without one, nothing.
+
+The daemon and the teacher worker both speak it.
+"""
 
 from __future__ import annotations
 
