@@ -10,7 +10,7 @@ import os
 import sys
 
 ROOMS = {
-    "agent": ("agent.__main__", "main", "the device: run, status, check-config, show-config, doctor, rollback"),
+    "agent": ("agent.__main__", "main", "the device: run, install, doctor, status, check-config, rollback"),
     "teacher": ("cloud_teacher.__main__", "teacher_main", "the cloud: serve, train, compress"),
     "fleet": ("cloud_teacher.__main__", "fleet_main", "the operator: trigger, watch, keygen, command"),
     "demo": ("demo.__main__", "main", "see all of it work on real images, in a minute"),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import sys
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 from agent.config import Config, ConfigError, as_document
-from agent.config_file import environment, load, profile_names
+from agent.config_file import chosen_profile, environment, load, profile_names
 
 EXAMPLES = """examples:
   understudy agent check-config --config /etc/understudy/agent.yaml
@@ -27,6 +29,16 @@ SMALLEST = """the smallest configuration that works, without a broker:
     trusted_keys: [64 hex digits]         # what `understudy fleet keygen` printed
 
 every key with its meaning: understudy agent show-config --explain --set source.folder=.
+"""
+
+
+INSTALL = """--config names the service's configuration; where there is none, one is written with the profile of the
+device that is recognised and with what --set says. One that is there is never changed.
+
+examples:
+  sudo understudy agent install --systemd --set model.bundle=/srv/student --set model.trusted_keys=KEY
+  understudy agent install --systemd --user --dry-run
+  understudy agent install --termux
 """
 
 
@@ -81,17 +93,35 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("run", "run the daemon in the foreground until SIGTERM; logs go to standard error", _run, SMALLEST)
-    add("status", "what it is doing, why it is not training, what model this is, how good it is", _status)
+    status = add("status", "what it is doing, why it is not training, what model this is, how good it is", _status)
+    status.add_argument("-f", "--follow", "--watch", action="store_true", help="stay and show it anew each second")
     add("check-config", "say what is wrong with a configuration, or that nothing is", _check)
     show = add("show-config", "the configuration as the daemon would use it", _show)
     show.add_argument("--explain", action="store_true", help="with the meaning of every key")
     add("doctor", "try everything the daemon needs on this machine and say what to do about what fails", _doctor)
+    _add_install(add("install", "make the daemon a service that comes back by itself", _install, INSTALL))
     add("rollback", "go back to the previous generation of the model", _rollback)
     add("cancel", "end the learning round under way", _cancel)
+    add("resume", "begin learning rounds again after too many in a row have failed", _resume)
     return parser
 
 
+def _add_install(install: argparse.ArgumentParser) -> None:
+    kind = install.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--systemd", action="store_const", const="systemd", dest="kind", help="a unit of systemd")
+    kind.add_argument("--termux", action="store_const", const="termux", dest="kind", help="a runit service in Termux")
+    install.add_argument("--user", action="store_true", help="systemd: for you alone, without root")
+    install.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    install.add_argument("--force", action="store_true", help="replace another service of that name, kept as .bak")
+    install.add_argument("--uninstall", action="store_true", help="undo it; configuration and state are kept")
+    install.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="install into the image there")
+
+
 def _config(arguments: argparse.Namespace) -> Config:
+    return load(arguments.config, environment=environment(), flags=_flags(arguments))
+
+
+def _flags(arguments: argparse.Namespace) -> dict[str, str]:
     flags = {}
     for item in arguments.set:
         key, separator, value = item.partition("=")
@@ -100,22 +130,26 @@ def _config(arguments: argparse.Namespace) -> Config:
         flags[key] = value
     if arguments.profile:
         flags["profile"] = arguments.profile
-    return load(arguments.config, environment=environment(), flags=flags)
+    return flags
 
 
 def _run(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     # numpy's algebra would start a thread for every core, each with its memory; the trainer is told otherwise.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if sys.__stderr__ is not None:
+        # What systemd's watchdog or a faulty library ends leaves the threads' stacks in the journal.
+        faulthandler.enable(sys.__stderr__)
     from agent.adapters.inference import InferenceError
-    from agent.daemon import Daemon, DaemonError
+    from agent.daemon import Daemon
+    from agent.first_model import FirstModelError
     from agent.home import HomeError
     from transfer.bundle import BundleError
     from transfer.signing import KeyFileError
 
     try:
         daemon = Daemon(config)
-    except (DaemonError, HomeError, BundleError, InferenceError, KeyFileError, OSError) as error:
+    except (FirstModelError, HomeError, BundleError, InferenceError, KeyFileError, OSError) as error:
         print(f"understudy agent: {error}", file=sys.stderr)
         return 1
     daemon.run()
@@ -157,11 +191,30 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from agent.doctor import examine, render
+    from agent.doctor.command import run
 
-    findings = examine(_config(arguments) if arguments.config else None)
-    print(json.dumps(findings) if arguments.json else render(findings, colour=sys.stdout.isatty()))
-    return 1 if any(finding["state"] == "fails" for finding in findings) else 0
+    config = _config(arguments) if arguments.config or arguments.set else None
+    profile = chosen_profile(arguments.config, environment=environment(), flags=_flags(arguments))
+    return run(config, profile, json_wanted=arguments.json)
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    from agent.install.command import Wish, run
+
+    settings = _flags(arguments)
+    profile = settings.pop("profile", None)
+    wish = Wish(
+        arguments.kind,
+        config=arguments.config,
+        profile=profile,
+        settings=settings,
+        user=arguments.user,
+        dry_run=arguments.dry_run,
+        force=arguments.force,
+        uninstall=arguments.uninstall,
+        root=arguments.root.absolute(),
+    )
+    return run(wish, json_wanted=arguments.json)
 
 
 def _ask(arguments: argparse.Namespace, request: dict[str, Any]) -> tuple[Config, dict[str, Any] | None]:
@@ -173,43 +226,51 @@ def _ask(arguments: argparse.Namespace, request: dict[str, Any]) -> tuple[Config
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from agent.status import of_the_stopped, render
+    from agent.adapters.control import ask
+    from agent.home import Home
+    from agent.status import of_the_stopped
+    from agent.status_page import render
 
-    config, answer = _ask(arguments, {"do": "status"})
-    if answer is not None and "error" in answer:
-        return _say(arguments, answer)
-    status = answer if answer is not None else of_the_stopped(config)
-    print(json.dumps(status) if arguments.json else render(status, colour=sys.stdout.isatty()))
-    return 0 if answer is not None else 3
+    config = _config(arguments)
+
+    def status() -> dict[str, Any]:
+        answer = ask(Home(config.state_dir).control, {"do": "status"})
+        return of_the_stopped(config) if answer is None else answer
+
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    if arguments.follow:
+        from agent.follow import follow
+
+        follow(status, sys.stdout, as_json=arguments.json, colour=colour)
+        return 0
+    found = status()
+    if "error" in found:
+        return _say(arguments, found)
+    print(json.dumps(found) if arguments.json else render(found, colour=colour, width=get_terminal_size().columns))
+    return 0 if found["online"] else 3
 
 
 def _rollback(arguments: argparse.Namespace) -> int:
-    config, answer = _ask(arguments, {"do": "rollback"})
-    if answer is None:
-        return _say(arguments, _roll_back_offline(config))
-    if "error" not in answer and answer["previous"] is None:
-        answer = {"error": "there is no previous generation to roll back to"}
-    return _say(arguments, answer)
-
-
-def _roll_back_offline(config: Config) -> dict[str, Any]:
-    from agent.adapters.model_store import ModelStore, ModelStoreError
-    from agent.home import Home, HomeError
-    from transfer.bundle import BundleError
-
-    home = Home(config.state_dir)
-    if not home.folder.is_dir():
-        return {"error": f"{home.folder}: there is no such state folder; is it the right configuration?"}
-    try:
-        home.take()  # a daemon that is too busy to answer must not have its model changed beneath it
-        return {"accepted": "rollback", "generation": ModelStore(home.folder).roll_back(), "daemon": "not running"}
-    except (HomeError, ModelStoreError, BundleError, OSError) as error:
-        return {"error": str(error)}
+    return _order(arguments, "rollback")
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    _, answer = _ask(arguments, {"do": "cancel"})
-    return _say(arguments, answer or {"error": "no daemon is running with this state folder"})
+    return _order(arguments, "cancel")
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    return _order(arguments, "resume")
+
+
+def _order(arguments: argparse.Namespace, action: str) -> int:
+    config, answer = _ask(arguments, {"do": action})
+    if answer is None:
+        from agent import offline
+
+        return _say(arguments, offline.order(config, action))
+    if action == "rollback" and "error" not in answer and answer["previous"] is None:
+        answer = {"error": "there is no previous generation to roll back to"}
+    return _say(arguments, answer)
 
 
 def _say(arguments: argparse.Namespace, answer: dict[str, Any]) -> int:
@@ -218,12 +279,16 @@ def _say(arguments: argparse.Namespace, answer: dict[str, Any]) -> int:
     elif "error" in answer:
         print(f"understudy agent: {answer['error']}", file=sys.stderr)
     else:
-        print(
-            f"{answer['accepted']}: ordered"
-            if "daemon" not in answer
-            else f"generation {answer['generation']} is active"
-        )
+        print(_said(answer))
     return 1 if "error" in answer else 0
+
+
+def _said(answer: dict[str, Any]) -> str:
+    if "daemon" not in answer:
+        return f"{answer['accepted']}: ordered"
+    if answer["accepted"] == "rollback":
+        return f"generation {answer['generation']} is active"
+    return f"{answer['accepted']}: written down; the daemon does it when it is started"
 
 
 if __name__ == "__main__":

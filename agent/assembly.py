@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from agent.adapters.camera import CameraSource
 from agent.adapters.egress import EgressGate
@@ -15,9 +16,14 @@ from agent.adapters.outbox import Outbox
 from agent.adapters.seen import SeenFiles
 from agent.adapters.watcher import FolderWatcher
 from agent.announcer import Announcer
-from agent.config import Config, ConfigError
+from agent.config import Config, ConfigError, Log
 from transfer import wire
 from transfer.spec import InputSpec
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from agent.adapters.metrics import MetricsFile, MetricsPort
 
 
 def make_source(
@@ -41,6 +47,7 @@ def make_source(
         deliver=inference.submit,
         reject=reject,
         seen=seen,
+        report=report,
         rescan_s=source.rescan_s,
         labelled=source.folder_labels,
         max_bytes=int(source.max_file_mib * 2**20),
@@ -81,6 +88,29 @@ def make_link(
         current_status=lambda: announcer.status(online=True),
         on_event=on_event,
     )
+
+
+def open_metrics(
+    log: Log, describe: Callable[[], dict[str, Any]], journal: FilteringBoundLogger
+) -> list[MetricsFile | MetricsPort]:
+    """What the configuration asks for, to be closed by who opens it; where it asks for nothing, nothing is loaded."""
+    if not log.metrics_file and not log.metrics_port:
+        return []
+    from agent.adapters.metrics import MetricsFile, MetricsPort
+    from agent.adapters.metrics_text import exposition
+
+    def text() -> str:
+        return exposition(describe())
+
+    opened: list[MetricsFile | MetricsPort] = []
+    if log.metrics_file:
+        opened.append(MetricsFile(Path(log.metrics_file).expanduser(), text, journal))
+    if log.metrics_port:
+        try:
+            opened.append(MetricsPort(log.metrics_port, text))
+        except OSError as error:  # images are served all the same
+            journal.error("metrics_port_not_open", port=log.metrics_port, error=str(error))
+    return opened
 
 
 def _password(file: str) -> str | None:

@@ -113,7 +113,7 @@ class Training:
     learning_rate: float = _number(3e-3, (1e-9, 10), "of the last convolutions; the classifier's is ten times it")
     threads: int = _number(0, (0, 256), "trainer threads; 0 = all cores but one, at least one")
     nice: int = _number(10, (0, 19), "the trainer's niceness")
-    memory_mib: int = _number(0, (0, 1_000_000), "data the trainer may allocate; 0 = no limit")
+    memory_mib: int = _number(0, (0, 1_000_000), "the trainer's memory, its data and its control group's; 0 = no limit")
     holdout_share: float = _number(
         0.2, (0.05, 0.5), "share of the new samples that judge the candidate instead of training it"
     )
@@ -128,7 +128,7 @@ class Training:
     admission_limit_s: float = _number(
         172_800.0, (1, 1e8), "a round that the budget has not admitted by then is given up"
     )
-    time_limit_s: float = _number(3_600.0, (1, 1e8), "the trainer is stopped after this")
+    time_limit_s: float = _number(3_600.0, (1, 1e8), "the trainer is stopped after this, pauses not counted")
     attempts: int = _number(3, (1, 100), "trainer failures in a row, without progress, that end the round")
     hang_s: float = _number(
         900.0, (1, 86_400), "a trainer without progress for so long is killed; it counts as an attempt"
@@ -145,16 +145,24 @@ class Budget:
     max_cpu_percent: float = _number(
         95.0, (0.0, 100.0), "of the whole machine, before training starts (not while it trains)"
     )
-    min_available_mib: float = _number(300.0, (0.0, 1_000_000), "memory that must be available")
+    min_available_mib: float = _number(
+        300.0,
+        (0.0, 1_000_000),
+        "memory that must be available, the daemon's own control groups included; training ends below it",
+    )
     max_temperature_c: float = _number(75.0, (0.0, 150.0), "hottest thermal zone")
     min_battery_percent: float = _number(40.0, (0.0, 100.0), "where there is a battery and no charger")
     require_power: bool = _says(False, "train on the charger only")
-    min_disk_free_mib: float = _number(200.0, (0.0, 1e9), "free on the state folder's file system")
-    min_free_inodes: int = _number(1_000, (0, 1e12), "free on it, where it counts them")
+    min_disk_free_mib: float = _number(
+        200.0, (0.0, 1e9), "free on the state folder's file system; below, only state and reports are written"
+    )
+    min_free_inodes: int = _number(1_000, (0, 1e12), "free on it, where it counts them; below, the same")
     max_load_per_core: float = _number(4.0, (0.01, 1_000), "load average of a minute, before training starts")
     max_rss_mib: float = _number(0.0, (0, 1e6), "daemon and trainer together; beyond, training is ended; 0 = no limit")
     max_written_mib_a_day: float = _number(
-        0.0, (0, 1e9), "written to the card in a day; beyond, no samples, no log, no training; 0 = no limit"
+        0.0,
+        (0, 1e9),
+        "written to the card in 24 hours of being on; beyond, no samples, no log, no training; 0 = no limit",
     )
     windows: tuple[str, ...] = _says((), "local times at which training may run, as 01:00-05:30; none = at any time")
     margin: float = _number(0.1, (0.0, 0.9), "hysteresis: share of a limit by which it must be kept to start or go on")
@@ -229,13 +237,13 @@ def parse_window(text: str) -> tuple[int, int] | None:
 def out_of_bounds(config: Config) -> list[str]:
     """Values that are wrong whatever the others are."""
     faults = []
-    for section in dataclasses.fields(config):
-        part = getattr(config, section.name)
-        for key in dataclasses.fields(part):
-            low, high = key.metadata.get("between", (0, 0))
-            value = getattr(part, key.name)
-            if "between" in key.metadata and not low <= value <= high:
-                dotted = f"{section.name}.{key.name}"
+    for each in dataclasses.fields(config):
+        part = getattr(config, each.name)
+        for field_ in dataclasses.fields(part):
+            low, high = field_.metadata.get("between", (0, 0))
+            value = getattr(part, field_.name)
+            if "between" in field_.metadata and not low <= value <= high:
+                dotted = f"{each.name}.{field_.name}"
                 faults.append(f"{dotted}: must be between {low:g} and {high:g}, found {value!r}")
     for key in ("name", "fleet", "prefix"):
         value = getattr(config.device, key)

@@ -19,6 +19,7 @@ from agent.config import Config, ConfigError, contradictions, out_of_bounds
 MAX_CONFIG_BYTES = 1024 * 1024
 ENVIRONMENT_PREFIX = "UNDERSTUDY__"
 PROFILES = Path(__file__).resolve().parent.parent / "firmware_profiles"
+PROFILE_NOTES = ("about", "hardware")  # of a profile, for people: whom it is for, what it assumes
 
 
 def load(
@@ -53,6 +54,15 @@ def load(
     return config
 
 
+def chosen_profile(
+    path: Path | None, *, environment: Mapping[str, str] | None = None, flags: Mapping[str, str] | None = None
+) -> str | None:
+    """The profile that `load` would take with the same arguments. Raises ConfigError where the file is none."""
+    chosen = {**_from_environment(environment or {}), **dict(flags or {})}
+    profile = chosen.get("profile", _read_yaml(path).get("profile") if path is not None else None)
+    return None if profile is None else str(profile)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
@@ -82,7 +92,7 @@ def profile_names() -> list[str]:
 def _read_profile(name: str) -> dict[str, Any]:
     if name not in profile_names():
         raise ConfigError(f"profile: there is no {name!r}{_nearest(name, profile_names())}")
-    return {k: v for k, v in _read_yaml(PROFILES / f"{name}.yaml").items() if k != "about"}
+    return {k: v for k, v in _read_yaml(PROFILES / f"{name}.yaml").items() if k not in PROFILE_NOTES}
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

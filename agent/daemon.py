@@ -12,58 +12,61 @@ import queue
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from agent.adapters.control import Control
+from agent.adapters.disk_trouble import DiskTrouble
 from agent.adapters.egress import EgressGate
 from agent.adapters.inbox import Inbox
-from agent.adapters.inference import Classifier, Inference, Verdict
+from agent.adapters.inference import Inference, Verdict
 from agent.adapters.intake import Frame, IntakeError, Quarantine
 from agent.adapters.job_folder import JobFolders
 from agent.adapters.journal import open_journal
+from agent.adapters.judgements import Judgements
 from agent.adapters.ledger_file import LedgerFile
 from agent.adapters.memory import one_heap, settle
 from agent.adapters.model_store import ModelStore
-from agent.adapters.notify import Notifier
 from agent.adapters.outbox import Outbox
 from agent.adapters.prediction_log import PredictionLog
+from agent.adapters.probes import Probes
+from agent.adapters.pulse import Pulse, silence_s
 from agent.adapters.recorder import Recorder
-from agent.adapters.resources import Resources
+from agent.adapters.resources import Machine, Resources
 from agent.adapters.sample_store import SampleStore
 from agent.adapters.seen import SeenFiles
+from agent.adapters.start_record import StartRecord
 from agent.adapters.state_file import StateFile
 from agent.adapters.teacher_client import TeacherClient
+from agent.adapters.thrift import Thrift
 from agent.adapters.trainer_process import Exit, TrainerProcess
+from agent.adapters.wear import Wear
 from agent.announcer import Announcer
-from agent.assembly import make_link, make_source
+from agent.assembly import make_link, make_source, open_metrics
+from agent.bookkeeping import Bookkeeping
 from agent.config import Config
 from agent.core import events as ev
 from agent.core.facts import LiveView, Reading
-from agent.core.state import Link as LinkState
 from agent.core.state import Models, Phase, State
 from agent.core.step import step
+from agent.description import Description
 from agent.execution import Execution
+from agent.first_model import first_model
 from agent.home import Home
 from agent.job import Progress
+from agent.local_orders import LocalOrders
 from agent.post import Post
 from agent.workshop import Workshop
 from transfer import signing, wire
+from transfer.notify import Notifier
 
 TICK_S = 1.0
 SETTLE_S = 10.0
 """All that stays is loaded by then, and what only the start needed is given back."""
+STAYS_UP_S = 60.0
+"""A model with which the daemon has lived so long is not what would end it."""
 LEDGER_S = 600.0
 """The egress ledger is written this often, where there is something to write: a card does not last for ever."""
-ALIVE_S = 30.0
-"""The serving thread must have shown itself within this for the watchdog to be fed."""
-
-
-class DaemonError(RuntimeError):
-    """The daemon cannot start; the text says what to do."""
 
 
 class Daemon:
@@ -77,6 +80,8 @@ class Daemon:
         self._next_tick_at = self._now() + TICK_S
         self._next_ledger_at = self._now() + LEDGER_S
         self._settle_at = self._now() + SETTLE_S
+        self._stays_up_at = self._now() + STAYS_UP_S
+        self._next_probe_at = self._now() + min(SETTLE_S, config.probation.probe_every_s)
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="workshop")
         self._log = open_journal(config.log.level, config.log.format)
         self._notifier = Notifier.from_environment()
@@ -91,17 +96,24 @@ class Daemon:
         for repaired in self._models.repair():
             self._log.warning("model_store_repaired", what=repaired)
         # The model takes a processor for a moment, and databases wait for the card: both at once.
-        loading = self._lane.submit(self._first_model)
+        self._start_record = StartRecord(self._home.start_record)
+        loading = self._lane.submit(first_model, config, self._models, self._start_record)
         self._store = SampleStore(self._home.samples, max_bytes=int(config.novelty.buffer_mib * 2**20))
-        self._outbox = Outbox(self._home.outbox, max_bytes=int(config.mqtt.outbox_mib * 2**20))
+        self._outbox = Outbox(
+            self._home.outbox, max_bytes=int(config.mqtt.outbox_mib * 2**20), max_age_s=config.mqtt.outbox_max_age_s
+        )
         self._seen = SeenFiles(self._home.seen)
-        active, classifier = loading.result()
+        first = loading.result()
+        classifier, active = first.classifier, first.classifier.generation
         previous = self._models.previous()
         self._state_file = StateFile(self._home.state)
         self._state = self._state_file.load() or State(models=Models(active=active))
-        self._first = ev.Started(self._now(), active, previous[0] if previous else None, classifier.manifest.labels)
+        self._first = ev.Started(
+            self._now(), active, previous[0] if previous else None, classifier.manifest.labels, first.given_up
+        )
         self._jobs = JobFolders(self._home.jobs)
         self._jobs.remove_all_but(*_jobs_of(self._state))
+        self._lane.submit(self._models.collect_garbage, candidates=[self._state.models.candidate or active])
 
         self._inference = Inference(classifier, self._on_verdict, self._on_frame_error)
         topics = wire.Topics(config.device.prefix, config.device.fleet, config.device.name)
@@ -113,13 +125,19 @@ class Daemon:
             self._log,
             lambda: (self._state, self._inference.counters()),
         )
+        self._predictions = PredictionLog(self._home.predictions, max_bytes=int(config.log.predictions_mib * 2**20))
+        self._thrift = Thrift(lambda: self._state.sparing)
         self._recorder = Recorder(
-            PredictionLog(self._home.predictions, max_bytes=int(config.log.predictions_mib * 2**20)),
+            self._predictions,
             self._store,
             publish=self._announcer.prediction,
             stored=lambda: self.put(ev.NovelSampleStored(self._now(), self._workshop.count_new())),
             live=self._on_live,
             failed=lambda error: self._log.error("not_recorded", error=f"{type(error).__name__}: {error}"),
+            thrift=self._thrift,
+        )
+        self._seen.follow(
+            lambda: self._inference.submitted, lambda: self._recorder.done + self._inference.counters().errors
         )
         self._ledger_file = LedgerFile(self._home.ledger)
         self._gate = EgressGate(
@@ -144,9 +162,19 @@ class Daemon:
         post = Post(topics, inbox, self._teacher, self._announcer, self._log, self.put, self._now)
         self._link = make_link(config, topics, self._gate, self._outbox, self._announcer, post.take)
         self._announcer.link = self._link
+        self._judgements = Judgements(self._home.judgements)
         self._trainer = TrainerProcess(self._on_progress, self._on_exit)
         self._workshop = Workshop(
-            config, self._models, self._store, self._jobs, self._teacher, self._inference, key, self.put, self._now
+            config,
+            self._models,
+            self._store,
+            self._jobs,
+            self._teacher,
+            self._inference,
+            self._judgements,
+            key,
+            self.put,
+            self._now,
         )
         self._execution = Execution(
             config.training,
@@ -158,7 +186,32 @@ class Daemon:
             self.put,
             self._now,
         )
-        self._resources = Resources(self._home.folder, config.budget.sample_s, self._on_reading)
+        self._probes = Probes(
+            self._judgements,
+            self._models.load,
+            self._inference,
+            lambda *missed: self.put(ev.Probed(self._now(), *missed)),
+            self._execution.busy,
+            time.time,
+        )
+        self._books = Bookkeeping(self._state_file, self._state, self._execution.carry_out)
+        self._disk = DiskTrouble(
+            {
+                "state": lambda: self._books.trouble,
+                "samples": lambda: self._store.trouble,
+                "outbox": lambda: self._outbox.trouble,
+                "seen": lambda: self._seen.trouble,
+                "predictions": lambda: self._predictions.trouble,
+            },
+            self._log,
+        )
+        self._orders = LocalOrders(
+            {"rollback": ev.RollbackOrdered, "cancel": ev.CancelOrdered, "resume": ev.ResumeOrdered},
+            self._session,
+            self.put,
+            self._now,
+        )
+        self._resources = Resources(self._machine, config.budget.sample_s, self._on_reading)
         self._quarantine = Quarantine(self._home.quarantine)
         self._source = make_source(
             config,
@@ -166,8 +219,37 @@ class Daemon:
             self._inference,
             self._seen,
             reject=self._on_reject,
-            report=lambda text: self._log.info("camera", what=text),
+            report=lambda text: self._log.warning("source", what=text),
         )
+        silent_s = silence_s(self._notifier)
+        self._pulse = Pulse(
+            self._notifier,
+            {
+                "source": self._source.alive,
+                "inference": lambda: self._now() - self._inference.last_alive_at < silent_s,
+                "recorder": self._recorder.alive,
+            },
+            self._log,
+        )
+        self._describe = Description(
+            self._announcer,
+            self._store,
+            self._outbox,
+            self._teacher,
+            self._gate,
+            self._inference,
+            self._pulse,
+            self._link,
+            self._disk,
+            self._thrift,
+            self._trainer,
+            self._recorder,
+            self._judgements,
+            self._probes,
+            lambda: (self._state, self._reading, self._progress),
+        )
+        for name in self._home.damaged:
+            self._log.error("file_not_usable", which=name)
         for name, adapter in (("samples", self._store), ("outbox", self._outbox), ("seen", self._seen)):
             if adapter.quarantined:
                 self._log.error("database_quarantined", which=name, moved_to=str(adapter.quarantined))
@@ -186,7 +268,8 @@ class Daemon:
         self._recorder.start()
         if self._link:
             self._link.start()
-        control = Control(self._home.control, self._on_control)
+        control = self._open_control()
+        metrics = open_metrics(self._config.log, self._describe, self._log)
         self._handle(self._first)
         self._source.start()
         self._resources.start()
@@ -204,6 +287,8 @@ class Daemon:
             while not self._stopping:
                 self._turn()
         finally:
+            for one in metrics:
+                one.close()
             self._drain(control)
 
     def _turn(self) -> None:
@@ -218,20 +303,36 @@ class Daemon:
 
     def _tick(self) -> None:
         self._handle(ev.Ticked(self._now()))
+        self._books.catch_up()
+        self._disk.look()
         self._announcer.status_if_changed()
-        if self._now() - self._inference.last_alive_at < ALIVE_S:
-            self._notifier.watchdog()
+        self._pulse.beat()
         if self._now() >= self._settle_at:
             self._settle_at = math.inf
             self._lane.submit(settle)  # there, because nothing is loaded while that thread does something else
+        if self._now() >= self._stays_up_at:
+            self._stays_up_at = math.inf
+            self._start_record.settle()
+        proving = self._state.phase is Phase.PROBATION
+        if self._now() >= self._next_probe_at and self._execution.besides(lambda: self._probes.look(proving)):
+            self._next_probe_at = self._now() + self._config.probation.probe_every_s
         if self._now() >= self._next_ledger_at:
             self._next_ledger_at = self._now() + LEDGER_S
             with contextlib.suppress(OSError):
                 self._ledger_file.save_unless_idle()
 
-    def _drain(self, control: Control) -> None:
+    def _open_control(self) -> Control | None:
+        """None where the disk has no room for a socket: nobody can ask then, but images are served."""
+        try:
+            return Control(self._home.control, self._on_control)
+        except OSError as error:
+            self._log.error("control_not_open", error=str(error))
+            return None
+
+    def _drain(self, control: Control | None) -> None:
         """No new frame; what was taken in is served and recorded; a trainer leaves its checkpoint."""
         self._log.info("stopping")
+        self._start_record.settle()
         self._notifier.stopping()
         self._execution.draining = True
         self._source.close()
@@ -248,7 +349,8 @@ class Daemon:
         if self._link:
             self._link.close(self._announcer.status(online=False))
         self._resources.close()
-        control.close()
+        if control:
+            control.close()
         self._seen.close()
         self._store.close()
         with contextlib.suppress(OSError):
@@ -268,50 +370,30 @@ class Daemon:
     def _now() -> float:
         return time.monotonic()
 
-    def _first_model(self) -> tuple[int, Classifier]:
-        """The active generation, or the configured bundle as the first one."""
-        found = self._models.active()
-        if found is None:
-            if not self._config.model.bundle:
-                raise DaemonError("there is no model yet: name one with model.bundle")
-            number = self._models.import_bundle(
-                Path(self._config.model.bundle).expanduser(), self._config.model.trusted_keys
-            )
-            self._models.promote(number)
-            found = number, self._models.path(number)
-        number = found[0]
-        model = self._config.model
-        classifier = Classifier(
-            self._models.load(number),
-            number,
-            threads=model.threads,
-            false_alarm_rate=self._config.novelty.false_alarm_rate,
-            buffer_share=self._config.novelty.buffer_share,
-        )
-        return number, classifier
+    def _machine(self) -> Machine:
+        """Called by the thread that measures."""
+        wear = Wear(self._home.written)
+        if wear.unreadable:
+            self._log.warning("written_unreadable", error=wear.unreadable)
+        return Machine(self._home.folder, trainer_pid=lambda: self._trainer.pid, wear=wear)
 
     # ------------------------------------------------------------------------------------------------ the loop's heart
 
     def _handle(self, event: ev.Event) -> None:
         before = self._state
         self._state, commands = step(before, event, self._config)
-        if _durable(self._state) != _durable(before):
-            self._persist()
         if self._state.phase is not before.phase:
             self._log.info("phase", phase=self._state.phase.value, was=before.phase.value, reason=self._state.reason)
+            if self._state.phase is Phase.PROBATION:
+                self._next_probe_at = self._now()
         elif self._state.reason != before.reason:
             self._log.info("reason", phase=self._state.phase.value, reason=self._state.reason)
-        for command in commands:
-            self._execution.carry_out(command)
+        if (self._state.phase, self._state.reason) != (before.phase, before.reason):
+            self._notifier.status(f"{self._state.phase.value} {self._state.reason}")
+        self._books.follow(self._state, commands)
+        self._orders.taken(event, self._books.trouble[1])
         if commands or self._state.phase is not before.phase:
             self._announcer.status_if_changed()
-
-    def _persist(self) -> None:
-        try:
-            self._state_file.save(self._state)
-        except OSError as error:
-            # A full disk must not stop the serving; the round is at worst done again from the last good state.
-            self._log.error("state_not_saved", error=str(error))
 
     # ------------------------------------------------------------------------------------------------ what adapters say
 
@@ -322,7 +404,7 @@ class Daemon:
         self._log.error("frame_not_classified", origin=frame.origin, error=f"{type(error).__name__}: {error}")
 
     def _on_reject(self, path: Path, error: IntakeError) -> None:
-        kept = self._quarantine.add(path, error)
+        kept = not self._thrift.skips("quarantined") and self._quarantine.add(path, error)
         self._log.warning("file_refused", code=error.code, error=str(error), quarantined=kept)
 
     def _on_live(self, view: LiveView) -> None:
@@ -336,8 +418,9 @@ class Daemon:
     def _on_progress(self, progress: Progress) -> None:
         self._progress = progress
         current = self._state.round
-        if current is not None and progress.stage == "train":
-            self.put(ev.TrainerProgressed(self._now(), current.job_id, progress.done, progress.total))
+        if current is not None:
+            at = self._now()
+            self.put(ev.TrainerProgressed(at, current.job_id, progress.done, progress.total, progress.stage))
         self._announcer.live_event(
             "progress", {"stage": progress.stage, "done": progress.done, "total": progress.total}
         )
@@ -353,35 +436,9 @@ class Daemon:
     def _on_control(self, request: dict[str, Any]) -> dict[str, Any]:
         action = request.get("do")
         if action == "status":
-            return self.describe()
-        if action in ("rollback", "cancel"):
-            identity = f"local-{self._session}-{time.monotonic_ns()}"
-            kind = ev.RollbackOrdered if action == "rollback" else ev.CancelOrdered
-            self.put(kind(self._now(), identity))
-            return {
-                "accepted": action,
-                "generation": self._state.models.active,
-                "previous": self._state.models.previous,
-            }
-        return {"error": f"unknown request {action!r}; known are status, rollback, cancel"}
-
-    def describe(self) -> dict[str, Any]:
-        """Everything `understudy agent status` shows."""
-        status: dict[str, Any] = msgspec.to_builtins(self._announcer.status(online=True))
-        status.pop("type", None)
-        status["link"] = (self._link.protocol or "down") if self._link else "none configured"
-        status["connected"] = self._state.link is LinkState.UP
-        status["waiting_triggers"] = [list(wish.categories) for wish in self._state.waiting]
-        status["failures"] = self._state.failures
-        status["samples"] = self._store.count()
-        status["outbox_messages"], status["outbox_bytes"] = self._outbox.size()
-        status["teacher_bytes"] = self._teacher.received_bytes
-        status["reading"] = msgspec.to_builtins(self._reading)
-        status["egress"] = self._gate.ledger.snapshot()
-        status["errors"] = self._inference.counters().errors
-        if self._progress is not None and self._state.phase is Phase.TRAINING:
-            status["progress"] = msgspec.to_builtins(self._progress)
-        return status
+            return self._describe()
+        models = self._state.models  # as they were before the order
+        return {"generation": models.active, "previous": models.previous, **self._orders.give(action)}
 
 
 _WAKE = ev.Ticked(-1.0)
@@ -392,8 +449,3 @@ def _jobs_of(state: State) -> list[str]:
     """The job under way, and the last one: closing it may be what the former life did not get to."""
     jobs = [state.round.job_id] if state.round else []
     return jobs + ([state.last_ending.close.job_id] if state.last_ending else [])
-
-
-def _durable(state: State) -> State:
-    """`state` without what is measured anew after a restart: not worth a write to the card."""
-    return replace(state, novel_count=0, reason="", link=LinkState.DOWN)

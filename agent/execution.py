@@ -40,6 +40,7 @@ class Execution:
         self._lane, self._log, self._put, self._now = lane, log, put, now
         self.draining = False
         """Slow commands are left undone: the persisted state owes them, and the next start does them."""
+        self._ordered = self._done = 0  # each counted by one thread
 
     def carry_out(self, command: do.Command) -> None:
         if isinstance(command, do.StartTrainer):
@@ -50,12 +51,32 @@ class Execution:
             self._trainer.resume()
         elif isinstance(command, do.StopTrainer):
             self._trainer.stop()
+        elif isinstance(command, do.KillTrainer):
+            self._trainer.kill()
         elif isinstance(command, do.ReportJob):
             self._announcer.job(command)
         elif isinstance(command, do.ReportEvent):
             self._announcer.event(command.kind, command.detail)
         elif not self.draining:
+            self._ordered += 1
             self._lane.submit(self._in_workshop, command)
+
+    def busy(self) -> bool:
+        """Whether a slow command waits or is carried out, or none is to be any more."""
+        return self._ordered > self._done or self.draining
+
+    def besides(self, work: Callable[[], None]) -> bool:
+        """Do `work` on the lane; it fails with a line only. False where something that matters more is to be done."""
+        if self.busy():
+            return False
+        self._lane.submit(self._beside, work)
+        return True
+
+    def _beside(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self._log.warning("side_work_failed", error=f"{type(error).__name__}: {error}")
 
     def _in_workshop(self, command: do.Command) -> None:
         try:
@@ -66,6 +87,7 @@ class Execution:
             self._log.exception("command_failed", command=type(command).__name__)
             for event in self._workshop.failure_of(command, "an unexpected error, see the log"):
                 self._put(event)
+        self._done += 1
         give_back()
         if isinstance(command, do.CloseJob):
             give_back_code()
@@ -78,6 +100,7 @@ class Execution:
                 self._workshop.trainable(command.job_id, command.tier, threads),
                 nice=training.nice,
                 memory_mib=training.memory_mib or None,
+                cpu_percent=training.cpu_percent,
                 threads=threads,
             )
         except (OSError, ValueError, RuntimeError) as error:

@@ -60,7 +60,6 @@ class Post:
                 return
             order = self._inbox.read(message.topic, message.payload)
         except (wire.WireError, OrderRefused) as error:
-            self._log.warning("message_refused", topic=message.topic, code=error.code, error=str(error))
             self._announcer.event("message_refused", {"topic": message.topic, "code": error.code, "error": str(error)})
             return
         except OSError as error:

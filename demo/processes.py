@@ -20,13 +20,13 @@ class ProcessError(RuntimeError):
 
 
 class Child:
-    """A long-lived child; its standard error goes to `log`."""
+    """A long-lived child; its standard error goes to `log`. `under`: a command that starts it, such as nice."""
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], log: Path) -> None:
+    def __init__(self, name: str, module: str, arguments: Sequence[str], log: Path, under: Sequence[str] = ()) -> None:
         self.name, self.log = name, log
         self._file = log.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [*under, sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=self._file,
             stderr=subprocess.STDOUT,

@@ -362,7 +362,13 @@ def _agent_config(
         # and a tenth category costs the other nine more than it does where all are told apart with ease.
         **({} if plan.dataset.name == "digits" else {"novelty": {"buffer_share": 0.3}, "gate": {"max_old_drop": 0.06}}),
         # The demo shares its machine with a broker, a worker and whatever else runs: only memory and disk count.
-        "budget": {"max_cpu_percent": 100.0, "min_available_mib": 200.0, "require_power": False, "sample_s": 1.0},
+        "budget": {
+            "max_cpu_percent": 100.0,
+            "max_load_per_core": 1000.0,
+            "min_available_mib": 200.0,
+            "require_power": False,
+            "sample_s": 1.0,
+        },
         "log": {"format": "json"},
     }
     return yaml.safe_dump(document, sort_keys=False)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,12 +70,12 @@ def amqtt_broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def tcp_tap() -> Iterator[Callable[[int], TcpTap]]:
-    """tcp_tap(port) -> a recording proxy in front of that port; all are closed after the test."""
+def tcp_tap() -> Iterator[Callable[..., TcpTap]]:
+    """tcp_tap(port, change=None) -> a recording proxy in front of that port; all are closed after the test."""
     opened: list[TcpTap] = []
 
-    def open_tap(target_port: int) -> TcpTap:
-        opened.append(TcpTap(target_port))
+    def open_tap(target_port: int, change: Any = None) -> TcpTap:
+        opened.append(TcpTap(target_port, change))
         return opened[-1]
 
     yield open_tap

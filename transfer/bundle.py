@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -46,7 +47,7 @@ WEIGHTS, MODEL, STATISTICS, HOLDOUT = (
     "statistics.safetensors",
     "holdout.safetensors",
 )
-__all__ = ["Bundle", "BundleError", "FileEntry", "Manifest", "Pair", "copy", "load", "pack", "save", "unpack"]
+__all__ = ["Bundle", "BundleError", "FileEntry", "Manifest", "Pair", "copy", "load", "pack", "save", "signer", "unpack"]
 
 REQUIRED = {"teacher": (WEIGHTS,), "student": (WEIGHTS, MODEL, STATISTICS)}
 
@@ -157,6 +158,15 @@ def load(directory: Path, *, trusted: Collection[str] | None) -> Bundle:
     for name in bundle.manifest.files:
         bundle.read(name)
     return bundle
+
+
+def signer(directory: Path) -> str:
+    """The public key (hex) that the bundle says signed it, "" where it does not say: to be verified, not believed."""
+    try:
+        found = re.fullmatch(rb"([0-9a-f]{64}) [0-9a-f]{128}\n", _read(directory / SIGNATURE, 1024))
+    except BundleError:
+        return ""
+    return found[1].decode() if found else ""
 
 
 def pack(directory: Path) -> bytes:

@@ -6,6 +6,7 @@ whose directory was not synced comes back undone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from pathlib import Path
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace `path` by `data`: a reader, or a restart, sees the old content or the new one, never a part.
 
-    Raises OSError (disk full, read-only) with the old content untouched.
+    Raises OSError: disk full, read-only, with the old content untouched; or, where only the folder could not be made
+    durable, with the new content in place, which a power cut may then undo.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -24,7 +26,8 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 

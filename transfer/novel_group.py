@@ -52,8 +52,8 @@ def chance(scores: Floats, known: ClassStatistics, held_out: int = FEWEST_HELD_O
     `scores` [n] by `known.novelty`, of all images of the group, not only of those that were kept. `held_out`: how many
     images the quantiles of `known` come from; to take them for fewer is safe and sees less. A device keeps its
     quantiles, and all its groups share their luck: the p-value is that of unlucky ones, see SURE. The statistic is the
-    least likely of the counts at LEVELS; its distribution does not depend on that of the scores, so it is drawn once for
-    each n. Holds where the known images are like the held-out ones: a camera that was moved is something new, too.
+    least likely of the counts at LEVELS; its distribution does not depend on that of the scores, so it is drawn once
+    for each n. Holds where the known images are like the held-out ones: a camera that was moved is something new, too.
     Raises HeadError without quantiles.
     """
     if held_out < 2:

@@ -207,7 +207,7 @@ class DeviceCommand(Message, tag="command", frozen=True, kw_only=True):
     egress: ClassVar[Egress] = Egress.OPERATIONAL
     id: Id
     device: Name
-    action: Literal["rollback", "cancel"]
+    action: Literal["rollback", "cancel", "resume"]
     issued_utc: Utc
     expires_utc: Utc
     signature: str = ""
@@ -230,6 +230,7 @@ class ActivationRequest(Message, tag="activation_request", frozen=True, kw_only=
     The answer covers every (image, view) pair, image-major, and comes as `Chunk`s of one safetensors file on
     `reply_topic`: `transfer.activations` says what is in it, and another `v` would be answered in another way. Asking
     again with the same `request_id` has no further effect than the answer being sent again, from byte `from_offset` on.
+    `expires_utc` is for who reads along: no worker goes by it, because the device's clock may be years off.
     """
 
     egress: ClassVar[Egress] = Egress.IMAGE

@@ -20,6 +20,8 @@ BENCHMARKS = {
     "step": "one optimiser step of every tier, beside full fine-tuning",
     "round": "a learning round from trigger to swapped model, beside the usual ways",
     "wire": "bytes an image for what the teacher says",
+    "powercut": "a thousand kills under load, and what was acknowledged",
+    "soak": "an hour of everything, mixed: memory, descriptors, threads and disk",
 }
 RESULTS = Path(__file__).parent.parent / "results" / "device"
 
@@ -37,6 +39,8 @@ def main(name: str, argv: Sequence[str]) -> int:
         cache=arguments.cache or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "understudy",
         data_dir=arguments.data_dir,
         teacher=arguments.teacher,
+        kills=arguments.kills,
+        minutes=arguments.minutes,
         note=note,
     )
     try:
@@ -66,6 +70,8 @@ def _parser(name: str, about: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--teacher", type=Path, metavar="FILE", help="a teacher of that data: bundle or published weights"
     )
+    parser.add_argument("--kills", type=int, metavar="N", help="powercut only: how many (default 1,000)")
+    parser.add_argument("--minutes", type=float, metavar="N", help="soak only: how long (default 60)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where what is expensive to make is kept")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="for the JSON (default: ours)")
     return parser

@@ -6,7 +6,6 @@ import queue
 import socket
 import tempfile
 import threading
-import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,7 @@ def exchange(worker: TeacherWorker, request: wire.ActivationRequest) -> Exchange
             before = count.up, count.down
             device.publish(TOPICS.teacher_request, wire.encode(request), timeout_s=TIMEOUT_S)
             asked = wire.decode(questions.get(timeout=TIMEOUT_S), wire.ActivationRequest)
-            payloads = worker.answer(asked, time.time(), cloud.payload_limit_bytes(asked.reply_topic))
+            payloads = worker.answer(asked, cloud.payload_limit_bytes(asked.reply_topic))
             cloud.wait([cloud.send(asked.reply_topic, payload) for payload in payloads], timeout_s=TIMEOUT_S)
             whole = _collected(answers, request.request_id)
             return Exchanged(count.up - before[0], count.down - before[1], whole)

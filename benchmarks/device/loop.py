@@ -225,6 +225,6 @@ def _configuration(folder: Path, student: Path, port: int, tier: Tier, key: str)
         "privacy": {"mode": "upload", "consent_to_upload": True},
         "training": {"tier": tier, "threads": 1},
         # The device shares this machine with a broker, a worker and whatever else it does.
-        "budget": {"max_cpu_percent": 100.0},
+        "budget": {"max_cpu_percent": 100.0, "max_load_per_core": 1000.0},
         "log": {"format": "json"},
     }

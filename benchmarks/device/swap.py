@@ -36,6 +36,7 @@ from nacl.signing import SigningKey
 from agent.adapters.inference import Classifier, Inference, Verdict
 from agent.adapters.intake import Frame
 from agent.adapters.job_folder import JobFolders
+from agent.adapters.judgements import Judgements
 from agent.adapters.memory import one_heap
 from agent.adapters.model_store import ModelStore
 from agent.adapters.sample_store import SampleStore
@@ -204,7 +205,16 @@ class Device:
             limit_bytes=lambda: wire.MAX_MESSAGE_BYTES,
         )
         return Workshop(
-            Config(), self._models, self._store, jobs, teacher, self._inference, key, self._events.put, time.monotonic
+            Config(),
+            self._models,
+            self._store,
+            jobs,
+            teacher,
+            self._inference,
+            Judgements(folder / "judged.json"),
+            key,
+            self._events.put,
+            time.monotonic,
         )
 
     def close(self) -> None:

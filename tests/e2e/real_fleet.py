@@ -52,6 +52,8 @@ class Fleet:
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     new: str = NEW
     children: list[Child] = field(default_factory=list)
+    agent_under: tuple[str, ...] = ()
+    """What the agent is started by: a network namespace, another clock."""
 
     def __post_init__(self) -> None:
         self.inbox, self.state = self.scene / "inbox", self.scene / "state"
@@ -77,7 +79,13 @@ class Fleet:
                 "operator_keys": [signing.public_key_hex(signing.load_key(self.operator_key))],
             },
             "privacy": {"mode": "upload", "consent_to_upload": True, "share_predictions": True},
-            "budget": {"max_cpu_percent": 100.0, "min_available_mib": 50.0, "min_disk_free_mib": 10.0, "sample_s": 0.5},
+            "budget": {
+                "max_cpu_percent": 100.0,
+                "max_load_per_core": 1_000.0,
+                "min_available_mib": 50.0,
+                "min_disk_free_mib": 10.0,
+                "sample_s": 0.5,
+            },
             "training": {"threads": 1, "nice": 0, "backoff_s": 1.0},
             "probation": {"frames": 20, "min_frames": 10},
             "log": {"format": "json"},
@@ -90,19 +98,19 @@ class Fleet:
 
     def start_worker(self) -> Child:
         arguments = ["teacher", "serve", "--teacher", str(self.models.teacher), "--broker", self.url]
-        arguments += ["--prefix", TOPICS.prefix, "--fleet", TOPICS.fleet, "--threads", "1"]
+        arguments += ["--prefix", TOPICS.prefix, "--fleet", TOPICS.fleet, "--threads", "1", "--json"]
         worker = Child("worker", "cloud_teacher", arguments, self.scene / "worker.log")
         self.children.append(worker)
         worker.wait_for("ready", 60)
         return worker
 
-    def start_agent(self) -> Child:
+    def start_agent(self, awaiting: str = '"link_up"') -> Child:
         self.starts += 1
         log = self.scene / f"agent-{self.starts}.log"
-        agent = Child("agent", "agent", ["run", "--config", str(self.config)], log)
+        agent = Child("agent", "agent", ["run", "--config", str(self.config)], log, self.agent_under)
         self.children.append(agent)
         agent.wait_for('"started"', 60)
-        agent.wait_for('"link_up"', 60)
+        agent.wait_for(awaiting, 60)
         return agent
 
     def images(self, label: str, *, test: bool) -> npt.NDArray[np.uint8]:

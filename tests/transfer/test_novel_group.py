@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer.head import ClassStatistics, HeadError, fit
-from transfer.novel_group import FEWEST_HELD_OUT, LEVELS, _tail, chance, found, largest_cluster
+from transfer.novel_group import FEWEST_HELD_OUT, _tail, chance, found, largest_cluster
 
 WIDTH = 32
 KINDS = 6

@@ -78,7 +78,7 @@ MESSAGES: dict[type[wire.Message], st.SearchStrategy[Any]] = {
         wire.DeviceCommand,
         id=ids,
         device=names,
-        action=st.sampled_from(["rollback", "cancel"]),
+        action=st.sampled_from(["rollback", "cancel", "resume"]),
         issued_utc=utc,
         expires_utc=utc,
         signature=texts,
@@ -331,6 +331,7 @@ def test_the_signature_covers_everything_but_itself() -> None:
 
 @settings(deadline=None)
 @given(st.binary(min_size=1, max_size=9_000), st.integers(wire.CHUNK_OVERHEAD_BYTES + 1, 3_000), ids)
+@pytest.mark.spec("15.2")
 def test_chunks_stay_under_the_limit_and_assemble(whole: bytes, limit: int, request_id: str) -> None:
     limit = max(limit, wire.CHUNK_OVERHEAD_BYTES + len(whole) // 50 + 1)
     pieces = list(wire.chunks(request_id, "activations", whole, limit_bytes=limit))
@@ -362,6 +363,7 @@ def test_a_slice_can_be_asked_for() -> None:
 
 @settings(deadline=None)
 @given(st.binary(min_size=1, max_size=2_000), st.data())
+@pytest.mark.spec("15.2")
 def test_assembly_survives_loss_repetition_and_reordering(whole: bytes, data: st.DataObject) -> None:
     """Whatever arrives in whatever order: the whole comes out once, unharmed, by asking again from `next_offset`."""
     assembly, limit = wire.Assembly("r"), wire.CHUNK_OVERHEAD_BYTES + 300
@@ -378,6 +380,7 @@ def test_assembly_survives_loss_repetition_and_reordering(whole: bytes, data: st
 
 @settings(deadline=None)
 @given(st.binary(min_size=1, max_size=1_500), st.binary(min_size=1, max_size=1_500), st.data())
+@pytest.mark.spec("15.2")
 def test_assembly_starts_anew_when_the_whole_has_changed(old: bytes, new: bytes, data: st.DataObject) -> None:
     limit = wire.CHUNK_OVERHEAD_BYTES + 300
     assembly = wire.Assembly("r")
