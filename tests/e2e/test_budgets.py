@@ -62,7 +62,7 @@ def test_a_hang_fails_the_round_and_stops_further_ones_until_an_operator_resumes
     agent.process.wait()
     fleet.children.remove(agent)
     fleet.start_agent()  # a restart is no reason to try again
-    status = until(lambda: (found := fleet.status())["reason"] and found)
+    status = until(lambda: (found := fleet.status())["reason"].startswith("a round has failed") and found)
     assert status["phase"] == "idle" and "until `understudy agent resume`" in status["reason"]
     assert "hung and was killed" in status["reason"] and status["waiting_triggers"] == [[NEW]]
 
