@@ -32,9 +32,23 @@ class JobFolders:
         return (self.path(job_id) / "job.json").exists()
 
     def make(self, job: Job, samples: Sequence[Sample], model: Path) -> None:
-        """Write the folder whole: it appears complete or not at all. `samples` in the order of `job.sample_ids`."""
+        """Write the folder whole: it appears complete or not at all. `samples` in the order of `job.sample_ids`.
+
+        Raises OSError; nothing of it is then left on a disk that may be full.
+        """
         final, temporary = self.path(job.job_id), self._root / f".{job.job_id}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            self._write(job, samples, model, temporary)
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_directory(self._root)
+
+    @staticmethod
+    def _write(job: Job, samples: Sequence[Sample], model: Path, temporary: Path) -> None:
         (temporary / "activations").mkdir(parents=True)
         shutil.copytree(model, temporary / "model", copy_function=_link_or_copy)
         arrays: dict[str, npt.NDArray[Any]] = {
@@ -44,9 +58,6 @@ class JobFolders:
         (temporary / "samples.safetensors").write_bytes(safetensors.numpy.save(arrays))
         write_job(temporary, job)
         sync_tree(temporary)
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        sync_directory(self._root)
 
     def job(self, job_id: str) -> Job:
         return read_job(self.path(job_id))

@@ -18,7 +18,8 @@ from transfer.preprocess import ImageError, Pixels, decode_image, encode_png
 Feature = npt.NDArray[np.float32]
 
 # Pictures lie in a table of their own, so that counting and choosing never read them from the card.
-_SCHEMA = """
+_CLASS = "(CASE category WHEN '' THEN label ELSE category END)"
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS sample (
     number INTEGER PRIMARY KEY AUTOINCREMENT, -- order of arrival: the clock may jump
     sample_id TEXT NOT NULL UNIQUE,
@@ -26,7 +27,8 @@ CREATE TABLE IF NOT EXISTS sample (
     category TEXT NOT NULL DEFAULT '', reserved_for TEXT NOT NULL DEFAULT '',
     size_bytes INTEGER NOT NULL
 );
-CREATE INDEX IF NOT EXISTS sample_evictable ON sample (reserved_for, label, number, size_bytes);
+DROP INDEX IF EXISTS sample_evictable;
+CREATE INDEX IF NOT EXISTS sample_of_class ON sample (reserved_for, {_CLASS}, number, size_bytes);
 CREATE TABLE IF NOT EXISTS content (
     number INTEGER PRIMARY KEY REFERENCES sample (number), png BLOB NOT NULL, feature BLOB NOT NULL
 );
@@ -56,19 +58,26 @@ class Sample:
 class SampleStore:
     """Samples in an SQLite file of about `max_bytes`.
 
-    When full, the oldest sample of the commonest predicted label makes room, so that no label crowds out the others;
-    samples reserved for a job stay. With an unusable disk the store is empty and refuses; a corrupt file is moved
-    aside (`quarantined`).
+    When full, the oldest sample of the commonest class makes room, so that none crowds out the others; the class is the
+    label that a sample came with, or else the predicted one. Samples reserved for a job stay. With an unusable disk the
+    store is empty and refuses; a corrupt file is moved aside (`quarantined`). `refused` counts what neither quota nor
+    disk had room for.
     """
 
     def __init__(self, db_path: Path, *, max_bytes: int = 64 * 1024 * 1024) -> None:
         self.max_bytes = max_bytes
+        self.refused = 0
         self._file = SqliteFile(db_path, _SCHEMA, synchronous="FULL")
         self.count()  # opens the file, so that `quarantined` is known from the start
 
     @property
     def quarantined(self) -> Path | None:
         return self._file.quarantined
+
+    @property
+    def trouble(self) -> tuple[int, str]:
+        """How often the disk refused, and why it last did: "" once something was written since."""
+        return self._file.failures, self._file.failure
 
     def add(
         self,
@@ -98,6 +107,7 @@ class SampleStore:
                 db.execute("UPDATE sample SET category = ? WHERE sample_id = ?", (category, sample_id))
                 return True
             if not _make_room(db, self.max_bytes - size_bytes):
+                self.refused += 1
                 return False
             columns = "sample_id, score, label, at_utc, category, size_bytes"
             number = db.execute(f"INSERT INTO sample ({columns}) VALUES (?, ?, ?, ?, ?, ?)", row).lastrowid
@@ -107,6 +117,7 @@ class SampleStore:
         try:
             return self._file.run(insert)
         except DatabaseUnavailable:
+            self.refused += 1
             return False
 
     def count(self, *, category: str | None = None) -> int:
@@ -204,9 +215,10 @@ def _make_room(db: sqlite3.Connection, target_bytes: int) -> bool:
         return False
     while held > target_bytes:
         number, size_bytes = db.execute(
-            """SELECT number, size_bytes FROM sample WHERE reserved_for = '' AND label = (
-                   SELECT label FROM sample WHERE reserved_for = '' GROUP BY label ORDER BY count(*) DESC, label LIMIT 1
-               ) ORDER BY number LIMIT 1"""
+            f"""SELECT number, size_bytes FROM sample WHERE reserved_for = '' AND {_CLASS} = (
+                    SELECT {_CLASS} AS class FROM sample WHERE reserved_for = ''
+                    GROUP BY class ORDER BY count(*) DESC, class LIMIT 1
+                ) ORDER BY number LIMIT 1"""
         ).fetchone()
         db.execute("DELETE FROM content WHERE number = ?", (number,))
         db.execute("DELETE FROM sample WHERE number = ?", (number,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from agent.adapters.sqlite_file import DatabaseUnavailable, SqliteFile
@@ -31,17 +31,32 @@ class SeenFiles:
     `add` only remembers; `flush` writes what was added in one transaction, as SD cards like it. What was not flushed
     at a power cut is handled again. With an unusable disk it works from memory; a corrupt file is moved aside
     (`quarantined`).
+
+    After `follow`, a file is written down only when its image is done with: seen, but neither recorded nor stored, it
+    would be lost for good by a power cut.
     """
 
     def __init__(self, db_path: Path) -> None:
         self._file = SqliteFile(db_path, _SCHEMA, synchronous="NORMAL")
-        self._added: dict[bytes, Stamp] = {}
+        self._added: dict[bytes, tuple[int, Stamp]] = {}
+        self._taken: Callable[[], int] = lambda: 0
+        self._done: Callable[[], int] = lambda: 0
         self._lock = threading.Lock()
         self.contains(Path(os.sep), 0, 0, 0)  # opens the file, so that `quarantined` is known from the start
 
     @property
     def quarantined(self) -> Path | None:
         return self._file.quarantined
+
+    @property
+    def trouble(self) -> tuple[int, str]:
+        """How often the disk refused, and why it last did: "" once something was written since."""
+        return self._file.failures, self._file.failure
+
+    def follow(self, taken: Callable[[], int], done: Callable[[], int]) -> None:
+        """`taken`: images handed on so far, before the file of each is added; `done`: how many of these, in the same
+        order, have been recorded or given up."""
+        self._taken, self._done = taken, done
 
     def contains(self, path: Path | str, size: int, mtime_ns: int, inode: int) -> bool:
         return not self.new_among([(os.fspath(path), (size, mtime_ns, inode))])
@@ -50,7 +65,7 @@ class SeenFiles:
         """The paths of those that are not seen, looked up in one transaction."""
         keys = [os.fsencode(path) for path, _ in files]
         with self._lock:
-            added = [self._added.get(key) for key in keys]
+            added = [waiting[1] if (waiting := self._added.get(key)) else None for key in keys]
 
         def find(db: sqlite3.Connection) -> list[Stamp | None]:
             known = "SELECT size, mtime_ns, inode FROM seen WHERE path = ?"
@@ -64,22 +79,23 @@ class SeenFiles:
 
     def add(self, path: Path | str, size: int, mtime_ns: int, inode: int) -> None:
         with self._lock:
-            self._added[os.fsencode(path)] = (size, mtime_ns, inode)
+            self._added[os.fsencode(path)] = self._taken(), (size, mtime_ns, inode)
 
     def flush(self) -> bool:
-        """Write what was added. False where the disk refuses: it stays in memory for the next flush."""
+        """Write what was added and is done with. False where the disk refuses: it stays in memory for the next one."""
+        done = self._done()
         with self._lock:
-            written = dict(self._added)
+            written = {path: waiting for path, waiting in self._added.items() if waiting[0] <= done}
         if not written:
             return True
-        rows = [(path, *stamp) for path, stamp in written.items()]
+        rows = [(path, *stamp) for path, (_, stamp) in written.items()]
         try:
             self._file.run(lambda db: db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", rows))
         except DatabaseUnavailable:
             return False
         with self._lock:
-            for path, stamp in written.items():
-                if self._added.get(path) == stamp:
+            for path, waiting in written.items():
+                if self._added.get(path) == waiting:
                     del self._added[path]
         return True
 

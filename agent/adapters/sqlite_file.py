@@ -14,9 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from transfer.durable import sync_directory
+
 T = TypeVar("T")
 
 KEPT_CORRUPT_FILES = 2
+CACHE_KIB = 256
+"""Pages kept in memory. SQLite's own 2 MiB a file would be filled within days, and the kernel keeps them anyway."""
+MAX_WAL_BYTES = 4 * 1024 * 1024
+"""What a large transaction leaves of the write-ahead log beyond this is given back to the disk."""
 
 
 class DatabaseUnavailable(OSError):
@@ -27,12 +33,16 @@ class SqliteFile:
     """One WAL database, opened when first used and again after a failure; safe to use from several threads.
 
     `schema` is executed at every opening (CREATE ... IF NOT EXISTS); a file of another `version` counts as corrupt.
-    `quarantined` names the last file moved aside.
+    `quarantined` names the last file moved aside. `failures` counts what the disk refused; `failure` says why it last
+    did, "" once something has been written since.
     """
 
     def __init__(self, path: Path, schema: str, *, version: int = 1, synchronous: Literal["NORMAL", "FULL"]) -> None:
         self.path = path
         self.quarantined: Path | None = None
+        self.failures = 0
+        self.failure = ""
+        self._checked = False
         self._schema = schema
         self._version = version
         self._synchronous = synchronous
@@ -57,7 +67,9 @@ class SqliteFile:
                 if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
                     raise  # a defect of the caller, not of the disk
                 self.close()
-                raise DatabaseUnavailable(f"{self.path}: {error}") from error
+                self.failures += 1
+                self.failure = f"{self.path}: {error}"
+                raise DatabaseUnavailable(self.failure) from error
 
     def close(self) -> None:
         with self._lock:
@@ -70,6 +82,7 @@ class SqliteFile:
         if self._connection is None:
             self._connection = self._open()
         connection = self._connection
+        changes = connection.total_changes
         connection.execute("BEGIN IMMEDIATE")
         try:
             result = work(connection)
@@ -78,6 +91,8 @@ class SqliteFile:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             raise
+        if connection.total_changes > changes:
+            self.failure = ""  # reading proves nothing about a full disk
         return result
 
     def _open(self) -> sqlite3.Connection:
@@ -88,13 +103,17 @@ class SqliteFile:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
-            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            connection.execute(f"PRAGMA journal_size_limit={MAX_WAL_BYTES}")
+            connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+            # It reads the whole file: once a life, not again for every image while the disk refuses.
+            verdict = "ok" if self._checked else connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             (found,) = connection.execute("PRAGMA user_version").fetchone()
             if verdict != "ok" or found not in (0, self._version):
                 raise sqlite3.DatabaseError(f"quick_check says {verdict}, version {found}")
             # One transaction, and no write at all where everything is there: each costs a slow card a moment.
             version = f"PRAGMA user_version={self._version};" if found != self._version else ""
             connection.executescript(f"BEGIN; {self._schema} {version} COMMIT;")
+            self._checked = True
         except BaseException:
             connection.close()
             raise
@@ -108,12 +127,21 @@ class SqliteFile:
             if (suffix := file.name.rpartition("-")[2]).isdigit()
         )
         for _, old in taken[: len(taken) + 1 - KEPT_CORRUPT_FILES]:
-            old.unlink(missing_ok=True)
+            for file in (old, _log_of(old)):
+                file.unlink(missing_ok=True)
         aside = self.path.with_name(f"{self.path.name}.corrupt-{taken[-1][0] + 1 if taken else 1}")
+        # The log first: cut off in between, a new file must not find the log of the old one and take it for its own.
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(_log_of(self.path), _log_of(aside))
+        self.path.with_name(f"{self.path.name}-shm").unlink(missing_ok=True)
         os.replace(self.path, aside)
-        for companion in ("-wal", "-shm"):  # they belong to the file moved away and would spoil the new one
-            self.path.with_name(self.path.name + companion).unlink(missing_ok=True)
+        sync_directory(self.path.parent)
+        self._checked = False
         self.quarantined = aside
+
+
+def _log_of(database: Path) -> Path:
+    return database.with_name(f"{database.name}-wal")
 
 
 def _is_corruption(error: sqlite3.DatabaseError) -> bool:

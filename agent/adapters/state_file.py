@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -27,7 +28,10 @@ class StateFile:
         """The newest state that can be read, or None. For the one who owns the file: what is corrupt is put aside."""
         for path in (self._path, self._backup):
             try:
-                return _read(path)
+                state = _read(path)
+                if path == self._path:
+                    self._last = path.read_bytes()
+                return state
             except FileNotFoundError:
                 continue
             except (OSError, *_UNREADABLE):
@@ -54,12 +58,25 @@ class StateFile:
         if data == self._last:
             return False
         if self._last:
-            # The copy may lag one step behind: every step can be done again.
-            with contextlib.suppress(OSError):
-                self._backup.write_bytes(self._last)
+            self._keep_last()
         write_atomic(self._path, data)
         self._last = data
         return True
+
+    def _keep_last(self) -> None:
+        """What lies on the disk becomes the copy; it may lag one step behind, for every step can be done again.
+
+        By a second name for the same bytes: they are durable already, and a full disk or a card that wears out is
+        asked for nothing. Some file systems have no such names; there it is written.
+        """
+        temporary = self._backup.with_name(f".{self._backup.name}.tmp")
+        try:
+            temporary.unlink(missing_ok=True)
+            os.link(self._path, temporary)
+            os.replace(temporary, self._backup)
+        except OSError:
+            with contextlib.suppress(OSError):
+                write_atomic(self._backup, self._last)
 
 
 def _read(path: Path) -> State:
