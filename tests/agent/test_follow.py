@@ -113,7 +113,16 @@ def test_ctrl_c_on_a_real_terminal_leaves_the_page_and_no_error(
     ours, theirs = terminal
     command = [sys.executable, "-m", "agent", "status", "-f", "--set", f"device.state_dir={tmp_path}"]
     command += ["--set", f"source.folder={tmp_path}", "--set", "device.name=cam"]
-    process = subprocess.Popen(command, cwd=root, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        # A suite that was started in the background has Ctrl-C ignored, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     os.close(theirs)
     seen = b""
     until_s = time.monotonic() + 30
