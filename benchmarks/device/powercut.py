@@ -2,8 +2,9 @@
 
 Load: images, some in folders that name their category, triggers that are published more than once, whole rounds in the
 head tier, promotions, local roll backs and cancellations, a broker. Three of four kills come at a commit point: just
-before or after something is made durable (an fsync, a rename, a removal, a transaction), each point in its turn, in
-the daemon and in its trainer. The others come at random instants.
+before or after something is made durable (an fsync, a rename, a removal, a transaction), in the daemon and in its
+trainer. The point that was aimed at least often comes next; one in the middle of a round is not reached in every life,
+and `commit_points_hit` says how many were killed at, of `commit_points`. The others come at random instants.
 
 A SIGKILL leaves in the kernel's memory what was written but not synced, so nothing of that is lost. After every second
 kill it is: names whose folder was not synced, contents that were not synced, see `benchmarks.device.unsynced`.
