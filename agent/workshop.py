@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from agent.adapters.cores import apart
 from agent.adapters.inference import Classifier, Inference, InferenceError, Verdict
 from agent.adapters.job_folder import JobFolders
 from agent.adapters.judge import examine, judge
@@ -63,6 +64,12 @@ class Workshop:
 
     def carry_out(self, command: do.Command) -> list[Report]:
         """Do it. What can go wrong in the world ends in an event; what raises is a defect."""
+        # An interpreter's threads, where it has several, would be born with the restriction and keep it.
+        beside = self._inference.thread_id if self._config.model.threads == 1 else None
+        with apart(beside):
+            return self._carry_out(command)
+
+    def _carry_out(self, command: do.Command) -> list[Report]:
         if isinstance(command, do.PrepareJob):
             return self._prepare(command)
         if isinstance(command, do.AskTeacher):

@@ -5,7 +5,7 @@ layer a row for a new category. Numpy only, about a second on a small device.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +78,7 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]], labels: Sequence[
         raise HeadError(f"class statistics hold {sorted(arrays)}; expected {sorted(expected)}")
     for name in expected:
         dtype = {"counts": np.int64, "power": np.float64, "shrink": np.float64}.get(name, np.float32)
-        if arrays[name].dtype != dtype or not np.isfinite(arrays[name].astype(np.float64)).all():
+        if arrays[name].dtype != dtype or not np.isfinite(cast(Floats, arrays[name])).all():
             raise HeadError(f"class statistics: {name} must be finite and {np.dtype(dtype)}")
     if arrays["power"].shape != (1,) or arrays["shrink"].shape != (1,):
         raise HeadError("class statistics: power and shrink must be single numbers")

@@ -183,6 +183,11 @@ class Inference:
             raise InferenceError(f"no answer: {type(error).__name__}: {error}") from error
 
     @property
+    def thread_id(self) -> int | None:
+        """The serving thread's native id; None until it was started."""
+        return self._thread.native_id
+
+    @property
     def current(self) -> Classifier:
         return self._classifier
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from agent.adapters.judgements import Judgements
 from agent.adapters.model_store import ModelStore
 from agent.adapters.sample_store import SampleStore
 from agent.adapters.teacher_client import TeacherClient
-from agent.config import Config, Privacy, Training
+from agent.config import Config, Model, Privacy, Training
 from agent.core import commands as do
 from agent.core import events as ev
 from agent.job import Result, read_job, write_result
@@ -30,6 +31,7 @@ from transfer import bundle, wire
 JOB = "job-000001"
 PREPARE = do.PrepareJob(JOB, (NEW,), 40, "head")
 LIME = images(NEW, 40, seed=4)
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 
 
 class Shop:
@@ -343,6 +345,27 @@ def test_the_swap_is_measured_with_the_first_frame_of_the_new_model(
         stop.set()
         feeder.join(10)
     assert shop.reports[0][1]["longest_wait_ms"] > 0  # type: ignore[operator]
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="needs two cores and Linux: with one there is nothing to choose")
+@pytest.mark.parametrize(("threads", "shared"), [(1, False), (2, True)])
+def test_meanwhile_the_serving_thread_has_a_core_that_the_workshop_leaves_alone(
+    world: World, tmp_path: Path, threads: int, shared: bool
+) -> None:
+    """An interpreter of several threads is left alone: they would keep for ever what they are born with."""
+    shop = Shop(world, tmp_path, Config(model=Model(threads=threads)))
+    try:
+        serving = shop.inference.thread_id
+        assert serving is not None
+        meanwhile = [set[int]()]
+        shop.inference.swap = lambda classifier: meanwhile.append(  # type: ignore[method-assign]
+            os.sched_getaffinity(0) & os.sched_getaffinity(serving)
+        )
+        shop.workshop.carry_out(do.RollBack(1))
+        assert bool(meanwhile.pop()) is shared
+        assert os.sched_getaffinity(0) == os.sched_getaffinity(serving) == CORES
+    finally:
+        shop.inference.close()
 
 
 def test_a_candidate_that_does_not_load_is_not_promoted(shop: Shop) -> None:
