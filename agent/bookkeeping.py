@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from agent.adapters.disk_trouble import Trouble
 from agent.adapters.state_file import StateFile
@@ -12,14 +13,15 @@ from agent.core.state import State, durable
 
 class Bookkeeping:
     """Where the disk refuses the state, the work goes on: a round is at worst done again from the last good state. But
-    what an operator would take for a promise, the report of a job, waits until the state that it follows from is safe.
+    what others would take for a promise, the report of a job or the word that an order need not come again, waits until
+    the state that it follows from is safe.
     """
 
     def __init__(self, file: StateFile, state: State, carry_out: Callable[[do.Command], None]) -> None:
         """`state` is what the file holds, or what it would be begun with."""
         self._file, self._carry_out = file, carry_out
         self._state, self._written = state, durable(state)
-        self._held: list[do.Command] = []
+        self._held: list[Callable[[], None]] = []
         self._failures = 0
         self._failure = ""
 
@@ -27,15 +29,19 @@ class Bookkeeping:
     def trouble(self) -> Trouble:
         return self._failures, self._failure
 
-    def follow(self, state: State, commands: Sequence[do.Command]) -> None:
-        """Write `state`, then carry out `commands`, in order."""
+    def follow(self, state: State, commands: Sequence[do.Command], safe: Callable[[], None] | None = None) -> None:
+        """Write `state`, then carry out `commands`, in order, and call `safe`."""
         self._state = state
         written = self._write()
         for command in commands:
             if written or not isinstance(command, do.ReportJob):
                 self._carry_out(command)
             else:
-                self._held.append(command)
+                self._held.append(partial(self._carry_out, command))
+        if safe is not None and written:
+            safe()
+        elif safe is not None:
+            self._held.append(safe)
 
     def catch_up(self) -> None:
         """Try again what the disk has refused."""
@@ -52,6 +58,6 @@ class Bookkeeping:
             return False
         self._written, self._failure = durable(self._state), ""
         held, self._held = self._held, []
-        for command in held:
-            self._carry_out(command)
+        for promise in held:
+            promise()
         return True

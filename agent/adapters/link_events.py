@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from agent.adapters.receipts import Receipt
 from agent.adapters.reconnect import Protocol
 
 
@@ -23,10 +24,12 @@ class Down:
 
 @dataclass(frozen=True)
 class Received:
-    """A message on the trigger, command or teacher-reply topic; its size is checked, its content is not."""
+    """A message on the trigger, command or teacher-reply topic; its size is checked, its content is not. The broker
+    keeps it until `Link.settle` is called with its receipt."""
 
     topic: str
     payload: bytes
+    receipt: Receipt = field(default=Receipt(0, 0), compare=False)
 
 
 @dataclass(frozen=True)

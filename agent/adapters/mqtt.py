@@ -31,6 +31,7 @@ from agent.adapters.mqtt_session import (
 )
 from agent.adapters.outbox import Outbox, Until
 from agent.adapters.outgoing import Outgoing, Sealed
+from agent.adapters.receipts import Receipt, Receipts
 from agent.adapters.reconnect import Backoff, Protocol, Versions
 from transfer import wire
 
@@ -72,6 +73,7 @@ class Link:
         self._backoff = Backoff(backoff_base_s, backoff_cap_s)
         self._versions = Versions()
         self._inbound = (topics.trigger, topics.command, topics.teacher_reply)
+        self._receipts = Receipts()
         self._unacknowledged: dict[int, Sealed] = {}
         self._acknowledged_at = 0.0  # or when one began to be owed
         self._window = WINDOW
@@ -145,6 +147,11 @@ class Link:
         """The application got its answer: forget the outbox row `key`."""
         self._outgoing.acknowledged(key)
 
+    def settle(self, receipt: Receipt) -> None:
+        """What arrived under this receipt is safe, or of no use: the broker may forget it."""
+        self._receipts.settle(receipt)
+        self._wake()
+
     def close(self, final: wire.Status) -> None:
         """Publish `final` (retained), wait up to 3 s for the broker to take it, and disconnect."""
         self._final = final
@@ -200,6 +207,7 @@ class Link:
         if will is None:
             raise SessionEnded("the last will is larger than the message limit")
         session = Session(self._config, self._versions.current, will.topic, will.payload)
+        self._receipts.begin()
         try:
             session.begin()
             self._outgoing.sent(will)
@@ -243,6 +251,7 @@ class Link:
                 if echo.due(now_s):
                     self._say(session, wire.Echo(session=self._will.session, n=echo.sent), self._topics.echo)
                 wait_s = min(self._feed(session), echo.next_s - now_s, keepalive_s / 4)
+            self._acknowledge(session)
             for happening in session.step(self._wake_receiver, wait_s):
                 self._handle(session, happening, echo)
         self._say_goodbye(session, self._final)
@@ -300,13 +309,21 @@ class Link:
 
     def _receive(self, arrived: Arrived, echo: EchoWatch) -> None:
         size_bytes, limit_bytes = len(arrived.payload), self._config.max_message_bytes
+        receipt = self._receipts.arrived(arrived.mid)
         if arrived.topic == self._topics.echo:
             with suppress(wire.WireError):
                 echo.proven |= wire.decode(arrived.payload, wire.Echo).session == self._will.session
         elif arrived.topic in self._inbound:
             fits = size_bytes <= limit_bytes
-            received = Received(arrived.topic, arrived.payload)
-            self._on_event(received if fits else TooLarge(arrived.topic, size_bytes, limit_bytes))
+            if fits:
+                self._on_event(Received(arrived.topic, arrived.payload, receipt))
+                return
+            self._on_event(TooLarge(arrived.topic, size_bytes, limit_bytes))
+        self._receipts.settle(receipt)
+
+    def _acknowledge(self, session: Session) -> None:
+        for mid in self._receipts.due():
+            session.acknowledge(mid)
 
     def _no_echo(self, echo: EchoWatch) -> None:
         if echo.proven:
@@ -323,6 +340,7 @@ class Link:
         self._protocol = None
         echo = EchoWatch(CLOSE_TIMEOUT_S, time.monotonic())
         with suppress(SessionEnded):
+            self._acknowledge(session)
             self._feed(session)
             mid = self._say(session, final, self._topics.status, retain=True)
             while mid in self._unacknowledged and (left_s := deadline_s - time.monotonic()) > 0:

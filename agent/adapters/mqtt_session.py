@@ -82,8 +82,12 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Arrived:
+    """The broker sends it again on another connection until `acknowledge` is called with its `mid` on this one; 0: it
+    does not (QoS 0)."""
+
     topic: str
     payload: bytes
+    mid: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ class Session:
             protocol=paho.MQTTv5 if self._v5 else paho.MQTTv311,
             clean_session=None if self._v5 else not lasting,
             reconnect_on_failure=False,
+            manual_ack=True,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.will_set(will_topic, will_payload, qos=1, retain=True)
@@ -200,6 +205,11 @@ class Session:
         """Hand a message to paho; the message id that will be acknowledged (QoS 1 only)."""
         return self._client.publish(topic, payload, qos=qos, retain=retain).mid
 
+    def acknowledge(self, mid: int) -> None:
+        """Tell the broker that it need not send this again. Call in the order in which the messages arrived."""
+        if mid:  # sent with QoS 0 it has none, and nobody waits for an answer
+            self._client.ack(mid, qos=1)
+
     def step(self, wake: socket.socket, timeout_s: float) -> list[Happening]:
         """Carry traffic until something happens, `wake` becomes readable, or `timeout_s` has passed.
 
@@ -259,7 +269,7 @@ class Session:
             self._end = SessionEnded(f"{who}: {code}", version_suspect=not self.accepted)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
-        self._happened.append(Arrived(message.topic, bytes(message.payload)))
+        self._happened.append(Arrived(message.topic, bytes(message.payload), message.mid))
 
     def _on_publish(self, client: paho.Client, userdata: Any, mid: int, code: ReasonCode, properties: Any) -> None:
         self._happened.append(Acknowledged(mid, code.value, str(code) if code.is_failure else ""))

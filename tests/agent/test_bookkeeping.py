@@ -50,6 +50,21 @@ def test_the_state_is_on_disk_when_its_commands_are_carried_out(disk: Disk) -> N
     assert disk.books.trouble == (0, "")
 
 
+@pytest.mark.spec("7.1")
+def test_that_an_order_need_not_come_again_is_said_when_its_state_is_on_disk(disk: Disk) -> None:
+    said: list[State | None] = []
+    disk.books.follow(ORDERED, [], lambda: said.append(StateFile(disk.path).peek()))
+    assert said == [ORDERED]
+
+    disk.refuse()
+    disk.books.follow(STATE, [], lambda: said.append(StateFile(disk.path).peek()))
+    disk.books.catch_up()
+    assert said == [ORDERED], "the disk still refuses"
+    disk.recover()
+    disk.books.catch_up()
+    assert said == [ORDERED, STATE]
+
+
 @pytest.mark.spec("7.1", "7.4")
 def test_a_report_waits_for_the_disk_and_the_work_does_not(disk: Disk) -> None:
     disk.refuse()

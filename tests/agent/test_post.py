@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from structlog.testing import LogCapture
 
 from agent.adapters.inbox import Inbox
 from agent.adapters.mqtt import Denied, Down, Received, TooLarge, Up
+from agent.adapters.receipts import Receipt
 from agent.core import events as ev
 from agent.post import Post
 from transfer import signing, wire
@@ -47,6 +49,8 @@ class Scene:
         self.operator = signing.generate(folder / "key")
         self.teacher, self.announced, self.log = Teacher(), Announced(), LogCapture()
         self.put: list[ev.Event] = []
+        self.safe: list[Callable[[], None] | None] = []
+        self.settled: list[Receipt] = []
         keys = (signing.public_key_hex(self.operator),)
         self.post = Post(
             TOPICS,
@@ -54,9 +58,22 @@ class Scene:
             self.teacher,  # type: ignore[arg-type]
             self.announced,  # type: ignore[arg-type]
             structlog.wrap_logger(None, processors=[self.log]),
-            self.put.append,
+            self._put,
+            self.settled.append,
             lambda: 7.0,
         )
+
+    def _put(self, event: ev.Event, safe: Callable[[], None] | None = None) -> None:
+        self.put.append(event)
+        self.safe.append(safe)
+
+    def order(self) -> bytes:
+        """What the operator signed: to roll back."""
+        order = wire.DeviceCommand(
+            id="c1", device="cam", action="rollback", issued_utc=NOW_UTC, expires_utc=NOW_UTC + 60
+        )
+        signature = signing.sign(self.operator, wire.signing_bytes(order))
+        return wire.encode(msgspec.structs.replace(order, signature=signature))
 
     @property
     def logged(self) -> list[str]:
@@ -81,10 +98,28 @@ def test_what_the_broker_will_not_take_is_said(scene: Scene) -> None:
 
 
 def test_an_operators_order_becomes_an_event(scene: Scene) -> None:
-    command = wire.DeviceCommand(id="c1", device="cam", action="rollback", issued_utc=NOW_UTC, expires_utc=NOW_UTC + 60)
-    signature = signing.sign(scene.operator, wire.signing_bytes(command))
-    scene.post.take(Received(TOPICS.command, wire.encode(msgspec.structs.replace(command, signature=signature))))
+    scene.post.take(Received(TOPICS.command, scene.order()))
     assert scene.put == [ev.RollbackOrdered(7.0, "c1")]
+
+
+@pytest.mark.spec("7.1")
+def test_the_broker_keeps_an_order_until_what_follows_from_it_is_durable(scene: Scene) -> None:
+    receipt = Receipt(1, 5)
+    scene.post.take(Received(TOPICS.command, scene.order(), receipt))
+    assert not scene.settled
+    (safe,) = scene.safe
+    assert safe is not None
+    safe()
+    assert scene.settled == [receipt]
+
+
+@pytest.mark.parametrize("topic", [TOPICS.command, TOPICS.trigger, TOPICS.teacher_reply, "of somebody else"])
+@pytest.mark.parametrize("fails", [None, OSError(28, "No space left"), KeyError("x")])
+def test_what_is_no_order_the_broker_may_forget_at_once(scene: Scene, topic: str, fails: Exception | None) -> None:
+    """Refused, it would be refused again; and an answer that was not stored is asked for again."""
+    scene.teacher.fails, receipt = fails, Receipt(1, 5)
+    scene.post.take(Received(topic, b"nonsense", receipt))
+    assert scene.settled == [receipt] and not scene.put
 
 
 def test_a_refused_order_is_said_to_whoever_watches(scene: Scene) -> None:

@@ -23,6 +23,7 @@ from tcp_tap import TcpTap
 
 from agent.adapters.egress import EgressDenied, EgressGate, Ledger, Mode
 from agent.adapters.mqtt import Denied, Down, Link, LinkConfig, Received, TooLarge, Up
+from agent.adapters.mqtt_session import WINDOW
 from agent.adapters.outbox import Outbox
 from agent.adapters.outgoing import STORED_PER_S
 from demo.broker import Broker
@@ -221,6 +222,50 @@ def test_messages_for_a_device_that_is_away_wait_for_it(
     assert second.events.wait_type(Received) == [Received(TOPICS.trigger, b"learn this")]
 
 
+@pytest.mark.spec("7.1")
+def test_the_broker_keeps_a_message_until_it_is_settled(
+    mosquitto: Broker, device: Callable[..., Device], peer: Callable[..., Peer]
+) -> None:
+    """Power is cut between the arrival of the second message and what it would have led to."""
+    operator = peer(mosquitto.port)
+    first = device(mosquitto.port)
+    first.up()
+    operator.say(TOPICS.trigger, b"learn this")
+    operator.say(TOPICS.trigger, b"learn that")
+    settled, lost = first.events.wait_type(Received, 2)
+    first.link.settle(settled.receipt)
+    operator.say(TOPICS.echo, b"{}")
+    first.link.close(a_status(online=False))
+    second = device(mosquitto.port)
+    assert second.events.wait_type(Received) == [lost]
+    second.link.settle(settled.receipt)  # of a connection that is over: it says nothing about this one
+    second.link.close(a_status(online=False))
+    third = device(mosquitto.port)
+    (again,) = third.events.wait_type(Received)
+    third.link.settle(again.receipt)
+    third.link.close(a_status(online=False))
+    operator.say(TOPICS.trigger, b"learn more")
+    assert device(mosquitto.port).events.wait_type(Received) == [Received(TOPICS.trigger, b"learn more")]
+
+
+@pytest.mark.spec("1.4")
+def test_messages_beyond_the_window_come_when_those_before_are_settled(
+    either_broker: Broker, device: Callable[..., Device], peer: Callable[..., Peer]
+) -> None:
+    operator = peer(either_broker.port, "nothing")
+    cam = device(either_broker.port)
+    cam.up()
+    for number in range(2 * WINDOW):
+        operator.say(TOPICS.teacher_reply, b"%d" % number)
+    settled = 0
+    while settled < 2 * WINDOW:
+        arrived = cam.events.wait_type(Received, settled + 1)
+        for received in arrived[settled:]:
+            cam.link.settle(received.receipt)
+        settled = len(arrived)
+    assert [int(received.payload) for received in cam.events.wait_type(Received)] == list(range(2 * WINDOW))
+
+
 @pytest.mark.spec("1.4")
 def test_rows_wait_for_the_application_or_the_puback(
     mosquitto: Broker, device: Callable[..., Device], peer: Callable[..., Peer]
@@ -369,8 +414,8 @@ def test_a_message_on_which_the_broker_hangs_up_keeps_no_other_from_arriving(
         assert cam.link.publish(an_event(seq), TOPICS.event, durable_key=str(seq), until="puback")
     denied = cam.events.wait_type(Denied)[0]
     assert denied.key == "poison" and "hangs up" in denied.reason
-    heard = [wire.decode(payload, wire.Event).seq for payload in operator.wait(TOPICS.event, 3)]
-    assert sorted(set(heard)) == [1, 2, 3]
+    # Any of them may come twice: a connection was lost.
+    eventually(lambda: {wire.decode(sent, wire.Event).seq for sent in operator.wait(TOPICS.event, 1)} == {1, 2, 3})
     eventually(lambda: [row.key for row in cam.outbox.pending()] == ["poison"])
 
 
@@ -602,7 +647,6 @@ def test_live_messages_do_not_pile_up_without_end(
     tap.stall()
     accepted = [cam.link.publish(an_event(seq), TOPICS.event) for seq in range(400)]
     assert accepted[0]
-    assert not accepted[-1]
     assert sum(accepted) <= 200 + 20
 
 
