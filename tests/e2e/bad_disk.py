@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,10 @@ def fill(disk: Path) -> Path:
 
 
 class Device:
-    """Without a broker. `show` gives it labelled images, which it would store."""
+    """`mqtt`: that section of its configuration; without it, it has no broker. `show` gives it labelled images, which
+    it would store."""
 
-    def __init__(self, scene: Path, world: World, state: Path) -> None:
+    def __init__(self, scene: Path, world: World, state: Path, mqtt: Mapping[str, Any] | None = None) -> None:
         self.scene, self.state = scene, state
         self.inbox = scene / "inbox"
         (self.inbox / "navy").mkdir(parents=True)
@@ -75,6 +76,7 @@ class Device:
             "model": {"bundle": str(world.student), "trusted_keys": [world.public]},
             "budget": {"sample_s": 0.5, "min_disk_free_mib": 0.0, "min_free_inodes": 0},
             "log": {"format": "json"},
+            **({"mqtt": dict(mqtt)} if mqtt else {}),
         }
         self.config.write_text(yaml.safe_dump(document))
         self.process: subprocess.Popen[bytes] | None = None

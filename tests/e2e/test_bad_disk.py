@@ -6,12 +6,18 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+import paho.mqtt.publish
 import pytest
 from bad_disk import Device, fill, small_disk
-from tiny_world import World, make
+from tiny_world import NEW, World, make
+
+from demo.broker import Broker
+from transfer import signing, wire
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -78,6 +84,42 @@ def test_it_starts_and_classifies_on_a_full_disk(device: Device) -> None:
     device.start()
     assert device.events("file_not_usable") == [] and len(device.sample_ids()) >= 3
     assert device.stop() == 0
+
+
+@pytest.mark.spec("7.1", "7.4")
+def test_an_order_that_the_disk_refused_comes_again_after_a_power_cut(
+    tmp_path: Path, world: World, mosquitto: Broker
+) -> None:
+    """Nothing of it was stored, so the broker must not have been told that it arrived."""
+    operator = signing.generate(tmp_path / "operator.key")
+    topics = wire.Topics("understudy", "home", "small")
+    order = wire.Trigger(
+        id="t1", categories=(NEW,), samples_wanted=30, issued_utc=time.time(), expires_utc=time.time() + 600
+    )
+    order = msgspec.structs.replace(order, signature=signing.sign(operator, wire.signing_bytes(order)))
+    mqtt = {
+        "host": "127.0.0.1",
+        "port": mosquitto.port,
+        "operator_keys": [signing.public_key_hex(operator)],
+    }
+    with small_disk(tmp_path / "disk", mib=12) as disk:
+        device = Device(tmp_path / "scene", world, disk / "state", mqtt)
+        device.start()
+        device.until(lambda: device.status()["connected"], "there is no link")
+        ballast = fill(disk)
+        paho.mqtt.publish.single(topics.trigger, wire.encode(order), qos=1, hostname="127.0.0.1", port=mosquitto.port)
+        device.until(lambda: device.status()["disk_refused"].get("state", 0) > 0, "the state was written")
+        assert device.status()["phase"] == "collecting"
+        device.stop(signal.SIGKILL)
+        ballast.unlink()
+        device.start()
+        device.until(lambda: device.status()["phase"] == "collecting", "the order is lost")
+
+        device.stop(signal.SIGKILL)
+        device.start()
+        device.until(lambda: device.status()["connected"], "there is no link")
+        assert device.status()["phase"] == "collecting" and device.status()["rounds_begun"] == 1
+        assert device.stop() == 0
 
 
 @pytest.mark.spec("7.4")
