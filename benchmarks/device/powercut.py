@@ -1,10 +1,11 @@
 """Power cuts: the real daemon is killed a thousand times under load, and what it had acknowledged must be there.
 
-Load: images, some in folders that name their category, triggers that are published more than once, whole rounds in the
-head tier, promotions, local roll backs and cancellations, a broker. Three of four kills come at a commit point: just
-before or after something is made durable (an fsync, a rename, a removal, a transaction), in the daemon and in its
-trainer. The point that was aimed at least often comes next; one in the middle of a round is not reached in every life,
-and `commit_points_hit` says how many were killed at, of `commit_points`. The others come at random instants.
+Load: images, some in folders that name their category, triggers, half of them published more than once, whole rounds
+in the head tier, promotions, local roll backs and cancellations, a broker. Three of four kills come at a commit point:
+just before or after something is made durable (an fsync, a rename, a removal, a transaction), in the daemon and in its
+trainer. The point that was aimed at least often comes next, and the life lasts until it is reached, 25 s at most.
+Where only a leftover is removed, a life that leaves one comes before; what only a first start does is tried on devices
+of their own. `commit_points_hit` says how many were killed at, of `commit_points`. The others come at random instants.
 
 A SIGKILL leaves in the kernel's memory what was written but not synced, so nothing of that is lost. After every second
 kill it is: names whose folder was not synced, contents that were not synced, see `benchmarks.device.unsynced`.
@@ -17,11 +18,12 @@ duplicated_effects a trigger that had two rounds or two endings, an order that w
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.device.conditions import Conditions
@@ -34,6 +36,8 @@ from transfer.spec import resnet_cifar
 
 KILLS, QUICK_KILLS = 1000, 10
 LANES = 2
+BIRTHS = 0.02
+"""So many of the kills, if there are so many points, are of devices that have never lived before."""
 EXPLORED_S = 25.0
 SPEC = resnet_cifar(8, len(LABELS), widths=(4, 6, 8))
 TARGETS = {"corrupt": 0.0, "lost_acked": 0.0, "no_active_model": 0.0, "duplicated_effects": 0.0}
@@ -59,14 +63,20 @@ def measured(folder: Path, kills: int, conditions: Conditions, *, lanes: int = 1
         raise PowercutError(f"the broker: {error}") from None
     began_s = time.monotonic()
     devices: list[Lane] = []
+    numbers = itertools.count()
+
+    def newborn() -> Lane:
+        number = next(numbers)
+        home = folder / f"lane-{number}"
+        home.mkdir()
+        device = Lane(home, number, folder / "bundle", folder / "key", broker.port, seed=seed * 1000 + number)
+        devices.append(device)
+        return device
+
     try:
-        for number in range(lanes):
-            home = folder / f"lane-{number}"
-            home.mkdir()
-            devices.append(
-                Lane(home, number, folder / "bundle", folder / "key", broker.port, seed=seed * LANES + number)
-            )
-        _run(devices, kills, conditions)
+        for _ in range(lanes):
+            newborn()
+        _run(devices, kills, conditions, newborn)
     finally:
         for device in devices:
             device.close()
@@ -74,23 +84,32 @@ def measured(folder: Path, kills: int, conditions: Conditions, *, lanes: int = 1
     return findings(devices, time.monotonic() - began_s)
 
 
-def _run(devices: Sequence[Lane], kills: int, conditions: Conditions) -> None:
-    """All lanes at once, a thread each."""
-    shares = [kills // len(devices) + (n < kills % len(devices)) for n in range(len(devices))]
+def _run(devices: Sequence[Lane], kills: int, conditions: Conditions, newborn: Callable[[], Lane]) -> None:
+    """All lanes at once, a thread each. `newborn` adds to `devices`."""
+    lanes = tuple(devices)
+    shares = [kills // len(lanes) + (n < kills % len(lanes)) for n in range(len(lanes))]
     errors: list[BaseException] = []
 
     def lead(device: Lane, share: int) -> None:
         try:
             device.explore(EXPLORED_S)
-            for number in range(share):
+            births = round(BIRTHS * share)
+            for number in range(share - births):
                 if number % 25 == 0 and not errors:
                     _tell(conditions, devices, kills)
                 device.live_and_die()
             device.rest()
+            # Not the same ones in every lane.
+            labels = device.only_at_birth()[lanes.index(device) :: len(lanes)]
+            for number in range(births):
+                child = newborn()
+                child.live_and_die(labels[number % len(labels)] if labels else "")
+                child.rest()
+                child.close()
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=lead, args=pair, daemon=True) for pair in zip(devices, shares, strict=True)]
+    threads = [threading.Thread(target=lead, args=pair, daemon=True) for pair in zip(lanes, shares, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -7,7 +7,7 @@ import queue
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +22,13 @@ from transfer import signing, wire
 
 STEP_S = 0.03
 LONGEST_LIFE_S = 4.0
+LONGEST_WAIT_S = 25.0
+"""For a commit point in the middle of a round to be reached."""
 PEACE_S = 90.0
 AT_RANDOM = 0.25
 """So many of the kills come at no commit point."""
+OFTEN = 3
+"""A point that is passed so many times in a life is sometimes passed before it is killed at."""
 DAMAGED = ("database_quarantined", "state_quarantined", "file_not_usable", "egress_ledger_unreadable", "command_failed")
 """Events in the daemon's log that say that a kill has damaged its files, or led it into a defect."""
 
@@ -45,7 +49,8 @@ class Tally:
 
 
 class Lane:
-    """`folder` gets its state folder, inbox, configuration and journals. After every second kill the power is cut."""
+    """`folder` gets its state folder, inbox, configuration and journals. After about every second kill the power is
+    cut."""
 
     def __init__(self, folder: Path, number: int, bundle: Path, key_file: Path, port: int, seed: int) -> None:
         self._folder, self._random = folder, random.Random(seed)
@@ -59,9 +64,15 @@ class Lane:
         self._lives = Lives(folder / "lives.log")
         self._log_at = self._lines_at = 0
         self._aimed = Counter[str]()
-        self._started = False
+        self._only_at_birth: set[str] = set()
+        self._next = ""
+        self._started = self._closed = False
 
     def close(self) -> None:
+        """Once or more."""
+        if self._closed:
+            return
+        self._closed = True
         self._lives.close()
         self._load.close()
         self._operator.close()
@@ -72,19 +83,26 @@ class Lane:
         heard = self.promises.heard
         self._work(seconds, until=lambda: heard["promoted"] > 0 and heard["rolled_back"] > 0)
         self._lives.kill()
-        self._after(killed_at="")
+        self._only_at_birth = self._after()
 
-    def live_and_die(self) -> None:
-        """A life that ends at a commit point or at a random instant; the next one that starts is looked at."""
-        label = self._target()
-        self._begin(label, self._random.choice((1, 1, 2, 5)))
-        # A point in the middle of a round takes a while to be reached.
-        longest_s = 2 * LONGEST_LIFE_S if label else self._random.uniform(0.1, LONGEST_LIFE_S)
+    def live_and_die(self, label: str | None = None) -> None:
+        """A life that ends at a commit point or at a random instant; the next one that starts is looked at. `label`:
+        the point, "" for none; by default it is chosen."""
+        label = self._target() if label is None else label
+        often = self.tally.passed[label] > OFTEN * self.tally.kills
+        self._begin(label, self._random.choice((1, 1, 2, 5)) if often else 1)
+        longest_s = LONGEST_WAIT_S if label else self._random.uniform(0.1, LONGEST_LIFE_S)
         self._work(longest_s, until=lambda: False)
         ended = self._lives.ended(0) is not None
         self._lives.kill()
         self.tally.kills += 1
-        self._after(killed_at=label if ended else "")
+        self.tally.hits[label] += bool(label) and ended
+        # What the next life is to find would be lost with the power.
+        self._only_at_birth -= self._after(cut=self._random.random() < 0.5 and not self._next)
+
+    def only_at_birth(self) -> list[str]:
+        """Commit points that only a device passes that has never lived before."""
+        return sorted(self._only_at_birth)
 
     def rest(self) -> None:
         """A last life in peace, until every order has ended and every image has its verdict; then a proper end."""
@@ -103,17 +121,24 @@ class Lane:
 
     def _all_done(self) -> bool:
         promises = self.promises
-        return promises.reported <= promises.endings.keys() and promises.shown <= promises.judged
+        return promises.published <= promises.endings.keys() and promises.shown <= promises.judged
 
     def _target(self) -> str:
-        """The commit point that was aimed at least often, whether or not it was reached; now and then none."""
-        passed = sorted(self.tally.passed)
+        """The commit point that was aimed at least often, whether or not it was reached; now and then none. For one
+        where something left over is removed, a life comes first that leaves it."""
+        if self._next:
+            target, self._next = self._next, ""
+            return target
+        passed = sorted(self.tally.passed.keys() - self._only_at_birth)
         if not passed or self._random.random() < AT_RANDOM:
             return ""
         least = min(self._aimed[label] for label in passed)
         target = self._random.choice([label for label in passed if self._aimed[label] == least])
         self._aimed[target] += 1
-        return target
+        before = leaves(target, self.tally.passed)
+        if before:
+            self._next = target
+        return before or target
 
     def _begin(self, label: str = "", visit: int = 1) -> None:
         aside, journal = folder_for_journals(self._folder / "aside"), self._folder / "journal"
@@ -127,21 +152,22 @@ class Lane:
         while time.monotonic() < until_s and not until() and self._lives.ended(STEP_S) is None:
             self._listen()
             self._load.show_one()
-            if self._started:
+            # Before its first subscription the broker keeps nothing for it.
+            if self._started and self.promises.heard["online"]:
                 self._load.order_something()
 
-    def _after(self, killed_at: str) -> None:
-        """Of the dead: what it said and wrote, the commit points it passed; then, perhaps, the power cut."""
+    def _after(self, *, cut: bool = False) -> set[str]:
+        """Of the dead: what it said and wrote, the commit points it passed, which are returned; then the power cut."""
         self._listen()
         journal = self._folder / "journal"
-        self.tally.passed.update(unsynced.labels(journal))
-        if killed_at:
-            self.tally.hits[killed_at] += 1
-        if self.tally.kills % 2:
+        passed = unsynced.labels(journal)
+        self.tally.passed.update(passed)
+        if cut:
             self.tally.cuts += 1
             self.tally.lost.update(unsynced.lose(self._state, unsynced.read(journal), self._random))
             log = self._state / "predictions.jsonl"
             self._lines_at = min(self._lines_at, log.stat().st_size if log.exists() else 0)
+        return set(passed)
 
     # ------------------------------------------------------------------------------------------------ looking
 
@@ -180,6 +206,14 @@ class Lane:
         if found.active is None:
             self.tally.no_active_model.append("; ".join(found.corrupt) or "the pointer names none")
         self.promises.check(found)
+
+
+def leaves(label: str, passed: Collection[str]) -> str:
+    """The commit point at which a kill leaves what is removed at `label`; "" where that is removed in any life."""
+    kind, _, name = label.partition(" ")
+    if kind not in ("remove", "rmdir") or ".tmp" not in name or "discarded" in name:
+        return ""
+    return next((before for how in ("sync", "sync folder", "link") if (before := f"{how} {name}") in passed), "")
 
 
 def is_damage(line: str) -> bool:

@@ -21,6 +21,8 @@ from transfer.preprocess import encode_png
 NEW, KEPT = "novelty", "keepsake"
 """Labels that images come with. One is learned, again and again; for the other nobody ever asks: its samples stay."""
 WANTED = 12
+REPEATED = 0.5
+"""So many of the triggers are published again and again until they end; the others must not be lost."""
 AGAIN_S = 0.5
 """Between two publications: a device that rejects what it knows must not be flooded with triggers."""
 
@@ -52,6 +54,7 @@ class Load:
         self._plain = images(20, rng.randrange(2**32))
         self._made = first
         self._trigger: wire.Trigger | None = None
+        self._repeated = False
         self._published_at_s = 0.0
 
     def close(self) -> None:
@@ -80,12 +83,14 @@ class Load:
             if self._random.random() < 0.3:
                 self._order_here("rollback")
         elif time.monotonic() - self._published_at_s > AGAIN_S and self._random.random() < 0.3:
-            self._publish(anew=ended)
+            if ended or self._repeated:
+                self._publish(anew=ended)
         elif self._random.random() < 0.005:
             self._order_here("cancel")
 
     def _publish(self, *, anew: bool) -> None:
         if anew or self._trigger is None:
+            self._repeated = self._random.random() < REPEATED
             now_utc = time.time()
             self._trigger = fleet.trigger([NEW], self._key, now_utc=now_utc, expires_s=36_000.0, samples=WANTED)
         self._published_at_s = time.monotonic()

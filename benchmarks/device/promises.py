@@ -2,7 +2,8 @@
 
 an image        a line in predictions.jsonl. It need not be handled again; without a line it must be.
 a sample        that line's image was labelled: a line is written after its sample is durable.
-a trigger       any report of its job at the broker.
+a trigger       any report of its job at the broker. Once the broker has it, it must come to an end, however often the
+                device is killed: the broker keeps it until then.
 a local order   the control socket's answer.
 a promotion     the event `promoted` at the broker; `rolled_back` likewise.
 """
@@ -84,7 +85,9 @@ class Promises:
     heard: Counter[str] = field(default_factory=Counter)
 
     def hear(self, message: wire.Status | wire.Event | wire.JobUpdate) -> None:
-        if isinstance(message, wire.JobUpdate):
+        if isinstance(message, wire.Status):
+            self.heard["online"] += message.online
+        elif isinstance(message, wire.JobUpdate):
             self.reported.add(message.trigger_id)
             self.acknowledged.setdefault(message.trigger_id, "trigger")
             if message.state not in OPEN:
@@ -139,11 +142,14 @@ class Promises:
 
     def finish(self) -> None:
         """After the device was left in peace until all was done."""
-        for identity in sorted(self.reported - self.endings.keys()):
-            self._breaks(f"trigger {identity} was acknowledged and never ended")
+        for identity in sorted((self.published | self.reported) - self.endings.keys()):
+            self._breaks(f"trigger {identity} was {self._fate(identity)}")
         unjudged = self.shown - self.judged
         if unjudged:
             self._breaks(f"{len(unjudged)} images never got a verdict, such as {sorted(unjudged)[0]}")
+
+    def _fate(self, identity: str) -> str:
+        return "acknowledged and never ended" if identity in self.reported else "published and never acknowledged"
 
     def _breaks(self, line: str) -> None:
         self.broken.append(line)

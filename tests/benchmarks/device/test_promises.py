@@ -103,9 +103,11 @@ def test_going_back_further_than_ordered_is_a_repetition(promises: Promises) -> 
 def test_what_never_ends_is_found_at_the_end(promises: Promises) -> None:
     promises.shown |= {"a.png", "b.png"}
     promises.judged.add("a.png")
+    promises.published.add("t2")
     promises.finish()
     assert promises.broken == [
         "trigger t1 was acknowledged and never ended",
+        "trigger t2 was published and never acknowledged",
         "1 images never got a verdict, such as b.png",
     ]
 
