@@ -25,6 +25,8 @@ from transfer.manifest import Manifest
 
 WAITING_FRAMES = 8
 ANSWER_WITHIN_S = 30.0
+LARGEST = np.finfo(np.float32).max
+"""TFLite's own kernels, which run where XNNPACK does not, make this of infinity."""
 LULL_S = 0.05
 """Within so much a stream of 20 images a second has a lull; nobody waits longer for one."""
 
@@ -90,7 +92,7 @@ class Classifier:
             novelties = self._statistics.novelty(features, distances)
         except (InterpreterError, HeadError) as error:
             raise InferenceError(f"generation {self.generation}: {error}") from None
-        if not np.isfinite(logits).all():  # the class statistics have looked at the features
+        if not (np.abs(logits) < LARGEST).all():  # the class statistics have looked at the features
             raise InferenceError(f"generation {self.generation}: the model's output is not finite")
         if not np.isfinite(novelties).all():
             raise InferenceError(f"generation {self.generation}: the model's features are too large to be judged")

@@ -85,7 +85,7 @@ def test_the_batch_can_be_resized_and_back() -> None:
 
 def test_int8_is_a_quarter_of_the_size_and_decides_alike() -> None:
     spec = resnet_cifar(14, 10, widths=(16, 32, 128))
-    weights, images = random_weights(spec, 1), noise(64, 32, 32, 3)
+    weights, images = random_weights(spec, 1), noise(96, 32, 32, 3)
     graph = network_graph(spec, weights, 32, 32)
     plain, small = write(graph), write(graph, quantise="dynamic_int8")
     assert len(small) < 0.3 * len(plain)

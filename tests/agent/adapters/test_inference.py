@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tiny_world import NEW, OLD, SIDE, World, features, fitted, frame, images, m
 
 from agent.adapters.inference import WAITING_FRAMES, Classifier, Inference, InferenceError, Verdict
 from agent.adapters.intake import Frame
-from transfer import bundle, tflite
+from transfer import bundle, interpreter, tflite
 from transfer.graph import network_graph
 from transfer.spec import resnet_cifar
 
@@ -128,11 +129,26 @@ def refused(world: World, folder: Path, files: dict[str, bytes], says: str) -> N
         Classifier(bundle.load(path, trusted=None), 9)
 
 
+def without_xnnpack(model: Path | bytes, threads: int) -> Any:
+    """What a device has whose library was built without it, or finds no processor that it knows."""
+    library = pytest.importorskip("ai_edge_litert.interpreter")
+    return library.Interpreter(
+        model_path=str(model),
+        num_threads=threads,
+        experimental_op_resolver_type=library.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+
+
 def test_a_file_that_is_no_model_is_refused(world: World, tmp_path: Path) -> None:
     refused(world, tmp_path, {bundle.MODEL: b"no model at all"}, r"model\.tflite")
 
 
-def test_a_model_whose_output_is_not_finite_is_refused(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernels", ["XNNPACK", "TFLite's own"])
+def test_a_model_whose_output_is_not_finite_is_refused(
+    world: World, tmp_path: Path, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernels != "XNNPACK":
+        monkeypatch.setattr(interpreter, "_open", without_xnnpack)
     student = world.bundle()
     weights = student.weights()
     weights["linear.bias"] = np.array([0, np.inf, 0], np.float32)

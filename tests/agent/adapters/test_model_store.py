@@ -284,7 +284,8 @@ def test_killed_at_any_step_there_is_an_active_generation_and_a_way_on(tmp_path:
     pristine = tmp_path / "pristine"
     store_with(pristine, tmp_path, key, 2)
     candidate = make_bundle(tmp_path / "candidate", None, b"third")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": path}
     script = tmp_path / "killed.py"
     script.write_text(textwrap.dedent(KILLED))
     arguments = [str(candidate), str(tmp_path / "key")]
