@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import paho.mqtt.publish
@@ -18,6 +19,9 @@ from tiny_world import NEW, World, make
 
 from demo.broker import Broker
 from transfer import signing, wire
+
+if TYPE_CHECKING:
+    from nacl.signing import SigningKey
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -30,9 +34,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture
-def device(tmp_path: Path, world: World) -> Iterator[Device]:
+def mqtt() -> dict[str, Any]:
+    """The device's broker, where a test has one."""
+    return {}
+
+
+@pytest.fixture
+def device(tmp_path: Path, world: World, mqtt: dict[str, Any]) -> Iterator[Device]:
     with small_disk(tmp_path / "disk", mib=12) as disk:
-        made = Device(tmp_path / "scene", world, disk / "state")
+        made = Device(tmp_path / "scene", world, disk / "state", mqtt)
         yield made
         if made.process is not None:
             made.stop(signal.SIGKILL)
@@ -86,28 +96,30 @@ def test_it_starts_and_classifies_on_a_full_disk(device: Device) -> None:
     assert device.stop() == 0
 
 
-@pytest.mark.spec("7.1", "7.4")
-def test_an_order_that_the_disk_refused_comes_again_after_a_power_cut(
-    tmp_path: Path, world: World, mosquitto: Broker
-) -> None:
-    """Nothing of it was stored, so the broker must not have been told that it arrived."""
-    operator = signing.generate(tmp_path / "operator.key")
-    topics = wire.Topics("understudy", "home", "small")
-    order = wire.Trigger(
-        id="t1", categories=(NEW,), samples_wanted=30, issued_utc=time.time(), expires_utc=time.time() + 600
-    )
-    order = msgspec.structs.replace(order, signature=signing.sign(operator, wire.signing_bytes(order)))
-    mqtt = {
-        "host": "127.0.0.1",
-        "port": mosquitto.port,
-        "operator_keys": [signing.public_key_hex(operator)],
-    }
-    with small_disk(tmp_path / "disk", mib=12) as disk:
-        device = Device(tmp_path / "scene", world, disk / "state", mqtt)
+class TestWithABroker:
+    @pytest.fixture
+    def operator(self, tmp_path: Path) -> SigningKey:
+        return signing.generate(tmp_path / "operator.key")
+
+    @pytest.fixture
+    def mqtt(self, mosquitto: Broker, operator: SigningKey) -> dict[str, Any]:
+        return {"host": "127.0.0.1", "port": mosquitto.port, "operator_keys": [signing.public_key_hex(operator)]}
+
+    @pytest.mark.spec("7.1", "7.4")
+    def test_an_order_that_the_disk_refused_comes_again_after_a_power_cut(
+        self, device: Device, operator: SigningKey, mosquitto: Broker
+    ) -> None:
+        """Nothing of it was stored, so the broker must not have been told that it arrived."""
+        topic = wire.Topics("understudy", "home", "small").trigger
+        now_utc = time.time()
+        order = wire.Trigger(
+            id="t1", categories=(NEW,), samples_wanted=30, issued_utc=now_utc, expires_utc=now_utc + 600
+        )
+        order = msgspec.structs.replace(order, signature=signing.sign(operator, wire.signing_bytes(order)))
         device.start()
         device.until(lambda: device.status()["connected"], "there is no link")
-        ballast = fill(disk)
-        paho.mqtt.publish.single(topics.trigger, wire.encode(order), qos=1, hostname="127.0.0.1", port=mosquitto.port)
+        ballast = fill(device.state.parent)
+        paho.mqtt.publish.single(topic, wire.encode(order), qos=1, hostname="127.0.0.1", port=mosquitto.port)
         device.until(lambda: device.status()["disk_refused"].get("state", 0) > 0, "the state was written")
         assert device.status()["phase"] == "collecting"
         device.stop(signal.SIGKILL)
