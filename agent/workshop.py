@@ -5,40 +5,32 @@ Each ends in events that say what came of it; a command repeated after a crash f
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from agent.adapters.cores import apart
-from agent.adapters.inference import Classifier, Inference, InferenceError, Verdict
+from agent.adapters.inference import Classifier, Inference, InferenceError
 from agent.adapters.job_folder import JobFolders
 from agent.adapters.judge import examine, judge
 from agent.adapters.judgements import Judgements, judged
 from agent.adapters.model_store import ModelStore, ModelStoreError
-from agent.adapters.sample_store import Sample, SampleStore
+from agent.adapters.sample_store import SampleStore
 from agent.adapters.teacher_client import TeacherClient, TeacherClientError
 from agent.config import Config
 from agent.core import commands as do
 from agent.core import events as ev
-from agent.job import Job, JobError, Tier, labels_of, read_result, write_job
+from agent.job import JobError, Tier, labels_of, read_result, write_job
+from agent.preparation import Detail, Preparation, Report, verdicts
 from transfer.bundle import BundleError
 
 if TYPE_CHECKING:
     from nacl.signing import SigningKey
 
-Detail = dict[str, str | int | float | bool | None]
-Report = tuple[str, Detail]
-
-SAMPLES_PER_WISH = 2
-"""At most this many times the wanted samples, without a label or of one label, go into a job: some of the buffer are
-false alarms."""
 FIRST_FRAME_WAIT_S = 2.0
-SCREENED_AT_ONCE = 64
 MAX_RESCREENED = 5000
 
 
@@ -61,6 +53,7 @@ class Workshop:
         self._config, self._models, self._store, self._jobs = config, models, store, jobs
         self._teacher, self._inference, self._judgements, self._key = teacher, inference, judgements, key
         self._put, self._now = put, now
+        self._preparation = Preparation(config.training, store, jobs, now)
 
     def carry_out(self, command: do.Command) -> list[Report]:
         """Do it. What can go wrong in the world ends in an event; what raises is a defect."""
@@ -110,84 +103,12 @@ class Workshop:
     # ------------------------------------------------------------------------------------------------ a job
 
     def _prepare(self, command: do.PrepareJob) -> list[Report]:
-        if self._jobs.exists(command.job_id):
-            count = len(self._jobs.job(command.job_id).sample_ids)
-            self._put(ev.JobPrepared(self._now(), command.job_id, count))
-            return []
         active = self._models.active()
         assert active is not None
-        classifier, training = self._classifier(active[0]), self._config.training
-        known = classifier.manifest.labels
-        samples = self._chosen(command, classifier)
-        new = sum(sample.category not in known for sample in samples)
-        if new < training.min_samples:
-            what = "are in the buffer" if command.unseen else "are still novel to the active model"
-            why = f"{new} samples {what}; {training.min_samples} are needed"
-            self._put(ev.JobUnpreparable(self._now(), command.job_id, why))
-            return []
-        strange = self._unteachable(command, samples, classifier)
-        if strange:
-            why = f"no sample is of {strange}, no teacher may be asked, and the model was taught nothing about it"
-            self._put(ev.JobUnpreparable(self._now(), command.job_id, why))
-            return []
-        ids = tuple(sample.sample_id for sample in samples)
-        job = Job(
-            job_id=command.job_id,
-            categories=command.categories,
-            tier=command.tier,
-            sample_ids=ids,
-            holdout=_holdout(ids, training.holdout_share),
-            given=tuple(sample.category for sample in samples),
-            unseen=command.unseen,
-            use_unlabelled=training.use_unlabelled,
-            views=training.views,
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            learning_rate=training.learning_rate,
-            quantise=training.quantise,
-        )
-        try:
-            self._store.reserve(ids, command.job_id)
-            self._jobs.make(job, samples, active[1])
-        except OSError as error:
-            self._put(ev.JobUnpreparable(self._now(), command.job_id, f"the job folder cannot be written: {error}"))
-            return []
-        self._put(ev.JobPrepared(self._now(), command.job_id, len(ids)))
-        return [("job_prepared", self._made_of(samples, (*command.categories, *known)))]
-
-    def _unteachable(self, command: do.PrepareJob, samples: list[Sample], classifier: Classifier) -> str:
-        """The unseen categories that nothing here can teach: only a teacher could. "" where there is none."""
-        if not command.unseen or command.tier == "transfer":
-            return ""
-        here = {*classifier.manifest.dormant, *(sample.category for sample in samples)}
-        return ", ".join(category for category in command.categories if category not in here)
-
-    def _chosen(self, command: do.PrepareJob, classifier: Classifier) -> list[Sample]:
-        """Those that came with a label of use, then the most novel of those that came with none, with the features of
-        the active model: the buffer may be older than it.
-
-        What it no longer finds novel enough is left out, unless it is labelled, or the round is for categories of which
-        there need be no image: then all that there is may show the teacher's view.
-        """
-        limit = command.samples_wanted * SAMPLES_PER_WISH
-        here = self._store.categories()
-        useful = [label for label in (*command.categories, *classifier.manifest.labels) if label in here]
-        labelled = [sample for label in useful for sample in self._store.select(limit, category=label)]
-        silent = self._store.select(limit, by="score", category="")
-        verdicts = _verdicts(classifier, [*labelled, *silent])
-        return [
-            _with_feature(sample, verdict)
-            for sample, verdict in verdicts
-            if verdict.kept or sample.category or command.unseen
-        ]
-
-    def _made_of(self, samples: list[Sample], labels: tuple[str, ...]) -> Detail:
-        """`foreign`: samples in the buffer that came with none of the labels that this round is about."""
-        return {
-            "samples": len(samples),
-            "labelled": sum(sample.category != "" for sample in samples),
-            "foreign": self._store.count_besides(("", *labels)),
-        }
+        number, folder = active
+        event, reports = self._preparation.prepare(command, folder, lambda: self._classifier(number))
+        self._put(event)
+        return reports
 
     def count_new(self) -> int:
         """How many samples in the buffer may be of new categories: all that did not come with the label of a known."""
@@ -352,24 +273,7 @@ class Workshop:
         classifier = self._classifier(active[0])
         known = [
             sample.sample_id
-            for sample, verdict in _verdicts(classifier, self._store.select(MAX_RESCREENED))
+            for sample, verdict in verdicts(classifier, self._store.select(MAX_RESCREENED))
             if not verdict.kept and not sample.category
         ]
         self._store.remove(known)
-
-
-def _verdicts(classifier: Classifier, samples: list[Sample]) -> Iterator[tuple[Sample, Verdict]]:
-    for start in range(0, len(samples), SCREENED_AT_ONCE):
-        some = samples[start : start + SCREENED_AT_ONCE]
-        yield from zip(some, classifier.classify(np.stack([sample.image for sample in some])), strict=True)
-
-
-def _with_feature(sample: Sample, verdict: Verdict) -> Sample:
-    return dataclasses.replace(sample, feature=verdict.feature, score=verdict.novelty, label=verdict.label)
-
-
-def _holdout(ids: tuple[str, ...], share: float) -> tuple[bool, ...]:
-    """Which samples judge: the same ones however often it is asked, at least two, by their content's hash."""
-    count = max(2, round(len(ids) * share))
-    chosen = set(sorted(ids, key=lambda identity: identity[::-1])[:count])
-    return tuple(identity in chosen for identity in ids)

@@ -43,6 +43,7 @@ def started(given: Given, state: State) -> Outcome:
     owed: list[Command] = [RollBack(state.owed_rollback_to)] if state.owed_rollback_to is not None else []
     if event.given_up:
         owed.append(ReportEvent("model_given_up", {"generation": event.active, "reason": event.given_up}))
+    owed += _answer_again(state)
     if state.last_ending is not None:
         owed += [state.last_ending.report, state.last_ending.close]
     if moved and state.phase not in (Phase.IDLE, Phase.PROBATION):
@@ -99,6 +100,17 @@ def _end_gone_back(state: State, why: str) -> Outcome:
     return end(state, "FAILED", why)
 
 
+def _answer_again(state: State) -> list[Command]:
+    """The answer to the last trigger, unless a later report of it says more."""
+    answer = state.last_answer
+    if answer is None:
+        return []
+    waiting = {wish.trigger_id for wish in state.waiting}
+    if state.round is not None and state.phase in (Phase.COLLECTING, Phase.AWAITING_TEACHER):
+        waiting.add(state.round.wish.trigger_id)
+    return [answer] if answer.state == "REJECTED" or answer.trigger_id in waiting else []
+
+
 def link_came(given: Given, state: State) -> Outcome:
     state = replace(state, link=Link.UP)
     if state.phase is Phase.AWAITING_TEACHER and the_round(state).prepared:
@@ -120,8 +132,14 @@ def trigger(given: Given, state: State) -> Outcome:
     assert isinstance(event, TriggerArrived)
     if event.trigger_id in state.handled_ids:
         return state, []
-    state = _remember(state, event.trigger_id)
     wish = Wish(event.trigger_id, event.categories, event.samples_wanted, event.unseen)
+    after, commands = _taken(given, _remember(state, event.trigger_id), wish)
+    answer = next(command for command in commands if isinstance(command, ReportJob))
+    return replace(after, last_answer=answer), commands
+
+
+def _taken(given: Given, state: State, wish: Wish) -> Outcome:
+    """Its round begins, it waits for one, or it is refused; a report says which."""
     refusal = _refusal(given, state, wish)
     if refusal:
         return state, [ReportJob(wish.trigger_id, wish.categories, "REJECTED", refusal)]

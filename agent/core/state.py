@@ -152,6 +152,8 @@ class State:
     failures: int = 0
     """Rounds in a row that failed; a success clears it, and so does `resume`. From `training.failures` on none is
     begun, and triggers wait."""
+    last_answer: ReportJob | None = None
+    """To the last trigger. Given again after a restart, in case the process died before it was."""
     last_ending: Ending | None = None
     owed_rollback_to: int | None = None
     """A roll back that was ordered and has not been confirmed; ordered again after a restart."""

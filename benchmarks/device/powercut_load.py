@@ -79,7 +79,7 @@ class Load:
     def order_something(self) -> None:
         """A new trigger when the last one has ended, or the last one once more; a roll back of what was learned."""
         ended = self._trigger is None or self._trigger.id in self._promises.endings
-        if self._trigger is not None and ended and (self._promises.expected or 1) > 1:
+        if self._trigger is not None and ended and self._promises.expected != 1:
             if self._random.random() < 0.3:
                 self._order_here("rollback")
         elif time.monotonic() - self._published_at_s > AGAIN_S and self._random.random() < 0.3:

@@ -3,200 +3,24 @@
 from __future__ import annotations
 
 import os
-import queue
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_world import NEW, OLD, World, frame, images, sample_ids
+from tiny_shop import JOB, LIME, PREPARE, Shop
+from tiny_world import NEW, OLD, World, frame, images
 
-from agent import workshop as module
-from agent.adapters.inference import Inference
-from agent.adapters.job_folder import JobFolders
 from agent.adapters.judgements import Judgements
-from agent.adapters.model_store import ModelStore
-from agent.adapters.sample_store import SampleStore
-from agent.adapters.teacher_client import TeacherClient
 from agent.config import Config, Model, Privacy, Training
 from agent.core import commands as do
 from agent.core import events as ev
 from agent.job import Result, read_job, write_result
 from agent.trainer.__main__ import run
-from agent.workshop import Workshop
 from transfer import bundle, wire
 
-JOB = "job-000001"
-PREPARE = do.PrepareJob(JOB, (NEW,), 40, "head")
-LIME = images(NEW, 40, seed=4)
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
-
-
-class Shop:
-    """A workshop as the daemon makes it, on a state folder with one generation."""
-
-    def __init__(self, world: World, folder: Path, config: Config) -> None:
-        self.world, self.folder = world, folder
-        self.events: queue.Queue[ev.Event] = queue.Queue()
-        self.sent: list[wire.AnyMessage] = []
-        self.models = ModelStore(folder)
-        self.models.promote(self.models.import_bundle(world.student, [world.public]))
-        self.store = SampleStore(folder / "samples.db")
-        self.jobs = JobFolders(folder / "jobs")
-        self.inference = Inference(world.classifier(1), lambda f, v: None, lambda f, e: None)
-        self.inference.start()
-        self.teacher = TeacherClient(
-            self.jobs,
-            wire.Topics("understudy", "home", "cam"),
-            self._publish,
-            lambda key: None,
-            teachers=folder / "teachers",
-            trusted=(world.public,),
-            answered=lambda job_id: self.events.put(ev.TeacherAnswered(0.0, job_id)),
-            refused=lambda job_id, why: self.events.put(ev.TeacherRefused(0.0, job_id, why)),
-            now_utc=lambda: 1000.0,
-            limit_bytes=lambda: 120_000,
-        )
-        self.workshop = Workshop(
-            config,
-            self.models,
-            self.store,
-            self.jobs,
-            self.teacher,
-            self.inference,
-            Judgements(folder / "judged.json"),
-            world.key,
-            self.events.put,
-            lambda: 0.0,
-        )
-
-    def _publish(self, message: wire.AnyMessage, key: str) -> bool:
-        self.sent.append(message)
-        return True
-
-    def buffer(self, pictures: np.ndarray, category: str = "") -> tuple[str, ...]:
-        """Put images into the sample store, as the recorder does with what is novel or came with a label."""
-        for sample in self.world.samples(pictures):
-            assert self.store.add(sample.sample_id, sample.image, sample.feature, 0.0, "teal", 0.0, category)
-        return sample_ids(pictures)
-
-    def __call__(self, command: do.Command) -> ev.Event:
-        """Carry it out; the one event that came of it."""
-        self.reports = self.workshop.carry_out(command)
-        event = self.events.get_nowait()
-        assert self.events.empty()
-        return event
-
-    def trained(self) -> Path:
-        """A round up to where the trainer has finished."""
-        self.buffer(LIME)
-        assert isinstance(self(PREPARE), ev.JobPrepared)
-        folder = self.jobs.path(JOB)
-        result = run(folder)
-        assert result.ok
-        write_result(folder, result)
-        return folder
-
-    @property
-    def active(self) -> int:
-        found = self.models.active()
-        assert found is not None
-        return found[0]
-
-
-@pytest.fixture
-def config() -> Config:
-    return Config(training=Training(min_samples=8))
-
-
-@pytest.fixture
-def shop(world: World, tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    monkeypatch.setattr(module, "FIRST_FRAME_WAIT_S", -1.0)  # no camera here: no frame would come
-    shop = Shop(world, tmp_path, config)
-    yield shop
-    shop.inference.close()
-
-
-# ------------------------------------------------------------------------------------------------ preparing
-
-
-def test_a_job_is_prepared_of_what_is_novel(shop: Shop) -> None:
-    lime, teal = shop.buffer(LIME), shop.buffer(images("teal", 10, seed=6))
-    event = shop(PREPARE)
-    assert isinstance(event, ev.JobPrepared) and event.samples >= 38
-    job = read_job(shop.jobs.path(JOB))
-    assert (job.categories, job.tier, job.views) == ((NEW,), "head", 2)
-    # The classifier has its 2 % of false alarms; all else that it knows is left out.
-    assert set(lime) >= set(job.sample_ids) - set(teal) and len(set(job.sample_ids) & set(teal)) <= 2
-    reserved = {sample.sample_id for sample in shop.store.select(100) if sample.reserved_for == JOB}
-    assert reserved == set(job.sample_ids)
-    assert sum(job.holdout) == round(0.2 * len(job.sample_ids))
-
-
-def test_the_features_are_those_of_the_present_model(world: World, shop: Shop) -> None:
-    """The buffer may be older than the model; features of another would teach nonsense."""
-    for identity, picture in zip(sample_ids(LIME), LIME, strict=True):
-        shop.store.add(identity, picture, np.zeros(8, np.float32), 0.0, "teal", 0.0)
-    shop(PREPARE)
-    samples = {s.sample_id: s.feature for s in world.samples(LIME)}
-    from agent.trainer import inputs
-
-    read = inputs.read(shop.jobs.path(JOB))
-    np.testing.assert_allclose(read.features, [samples[i] for i in read.job.sample_ids], atol=1e-5)
-
-
-def test_preparing_again_finds_it_done(shop: Shop) -> None:
-    shop.buffer(LIME)
-    first = shop(PREPARE)
-    inode = (shop.jobs.path(JOB) / "job.json").stat().st_ino
-    assert shop(PREPARE) == first
-    assert (shop.jobs.path(JOB) / "job.json").stat().st_ino == inode
-
-
-def test_too_few_novel_samples_end_it_with_a_reason(shop: Shop) -> None:
-    shop.buffer(images("teal", 30, seed=6))
-    shop.buffer(LIME[:5])
-    event = shop(PREPARE)
-    assert isinstance(event, ev.JobUnpreparable) and "8 are needed" in event.reason
-    assert not shop.jobs.exists(JOB)
-
-
-def test_what_came_with_a_label_is_part_of_the_job_though_it_is_known(shop: Shop) -> None:
-    """Of a category that is being learned or known already; one that this round is not about waits for its own."""
-    lime, teal = shop.buffer(LIME[:10], NEW), shop.buffer(images("teal", 6, seed=6), "teal")
-    shop.buffer(LIME[10:])
-    navy = shop.buffer(images("navy", 5, seed=6), "navy")
-    assert shop.workshop.count_new() == 45
-    event = shop(PREPARE)
-    assert isinstance(event, ev.JobPrepared)
-    job = read_job(shop.jobs.path(JOB))
-    given = dict(zip(job.sample_ids, job.given, strict=True))
-    assert all(given[name] == NEW for name in lime) and all(given[name] == "teal" for name in teal)
-    assert not set(navy) & set(given) and sum(label == "" for label in given.values()) >= 28
-    assert shop.reports == [("job_prepared", {"samples": event.samples, "labelled": 16, "foreign": 5})]
-
-
-def test_samples_of_known_categories_make_no_round(shop: Shop) -> None:
-    shop.buffer(images("teal", 20, seed=6), "teal")
-    event = shop(PREPARE)
-    assert isinstance(event, ev.JobUnpreparable) and event.reason.startswith("0 samples are still novel")
-
-
-def test_for_unseen_categories_all_that_is_buffered_is_taken(shop: Shop) -> None:
-    shop.buffer(images("teal", 20, seed=6))
-    event = shop(do.PrepareJob(JOB, (NEW,), 40, "transfer", unseen=True))
-    assert isinstance(event, ev.JobPrepared) and event.samples == 20
-    assert read_job(shop.jobs.path(JOB)).unseen
-
-
-def test_unseen_categories_that_nothing_here_can_teach_end_it_with_a_reason(shop: Shop) -> None:
-    """No teacher may be asked (tier sparse), and the model was taught nothing about them: said before any training."""
-    shop.buffer(images("teal", 20, seed=6))
-    event = shop(do.PrepareJob(JOB, (NEW,), 40, "sparse", unseen=True))
-    assert isinstance(event, ev.JobUnpreparable) and f"no sample is of {NEW}" in event.reason
-    assert not shop.jobs.exists(JOB)
 
 
 def test_several_categories_go_through_to_what_is_served(shop: Shop) -> None:
@@ -219,23 +43,6 @@ def test_several_categories_go_through_to_what_is_served(shop: Shop) -> None:
     left = {sample.sample_id for sample in shop.store.select(100)}
     assert left == set(snow) and not left & set(teal)  # they wait for a trigger with more of them
     assert closed == ev.NovelSampleStored(0.0, 3)
-
-
-def test_a_disk_that_refuses_ends_it_with_a_reason(shop: Shop) -> None:
-    shop.buffer(LIME)
-    (shop.folder / "jobs").rmdir()
-    (shop.folder / "jobs").write_text("not a folder")
-    event = shop(PREPARE)
-    assert isinstance(event, ev.JobUnpreparable) and "cannot be written" in event.reason
-
-
-def test_the_holdout_is_the_same_however_often_it_is_drawn() -> None:
-    ids = sample_ids(LIME)
-    for share in (0.05, 0.2, 0.5):
-        drawn = module._holdout(ids, share)
-        assert sum(drawn) == max(2, round(share * 40)) and drawn == module._holdout(ids, share)
-    turned = dict(zip(ids[::-1], module._holdout(ids[::-1], 0.2), strict=True))
-    assert turned == dict(zip(ids, module._holdout(ids, 0.2), strict=True))
 
 
 def test_the_tier_may_fall_before_the_trainer_starts(shop: Shop) -> None:
@@ -330,7 +137,7 @@ def test_the_swap_is_measured_with_the_first_frame_of_the_new_model(
 ) -> None:
     shop.trained()
     shop(do.JudgeCandidate(JOB))
-    monkeypatch.setattr(module, "FIRST_FRAME_WAIT_S", 10.0)
+    monkeypatch.setattr("agent.workshop.FIRST_FRAME_WAIT_S", 10.0)
     stop = threading.Event()
 
     def feed() -> None:

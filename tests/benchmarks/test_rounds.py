@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from agent import workshop
+from agent import preparation
 from agent.config import Config
 from benchmarks import rounds
 from benchmarks.learner import judged, new_images
@@ -41,7 +41,7 @@ def test_the_job_is_the_one_that_the_daemon_writes() -> None:
     ids = tuple(f"{number * 7919:x}" for number in range(40))
     job = make_job("plain", ids, "sparse", seed=3, threads=2)
     training = Config().training
-    assert job.holdout == workshop._holdout(ids, training.holdout_share)
+    assert job.holdout == preparation._holdout(ids, training.holdout_share)
     assert (job.epochs, job.views, job.batch_size) == (training.epochs, training.views, training.batch_size)
     assert (job.tier, job.seed, job.threads, job.categories) == ("sparse", 3, 2, ("plain",))
 

@@ -81,7 +81,7 @@ class World:
 
 def lasting(state: State) -> State:
     """`state` without its memory of what was ordered and what was said of it."""
-    return replace(state, rounds_begun=0, handled_ids=(), last_ending=None, reason="", novel_count=0)
+    return replace(state, rounds_begun=0, handled_ids=(), last_ending=None, last_answer=None, reason="", novel_count=0)
 
 
 def reached(events: int) -> World:

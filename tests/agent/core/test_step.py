@@ -720,6 +720,30 @@ def test_any_story_keeps_the_invariants_and_can_return_to_idle(
     assert s.phase is not Phase.IDLE, "nothing is learned any more"
 
 
+@pytest.mark.spec("7.1")
+@settings(deadline=None, max_examples=200)
+@given(STORIES, st.sampled_from([UPLOAD, LOCAL, NERVOUS]), st.sampled_from(["a", "g"]))
+def test_a_trigger_is_answered_though_the_process_dies_between_the_state_and_the_answer(
+    story: list[tuple[type[ev.Event], tuple[object, ...], float]], config: Config, category: str
+) -> None:
+    """It is not answered when it comes again, for its id has had its effect: so the next start must."""
+    s = run(story, config)
+    answers = [
+        command for command in s(ev.TriggerArrived, "asked", (category,), 5) if isinstance(command, do.ReportJob)
+    ]
+    models = s.state.models
+    again = Script(config, msgspec.json.decode(msgspec.json.encode(s.state), type=State))
+    given_again = again(ev.Started, models.active, models.previous, models.labels)
+    assert [command for command in given_again if command in answers] == answers
+    assert len(answers) == 1 and again(ev.TriggerArrived, "asked", (category,), 5) == []
+
+
+def test_an_answer_is_not_given_again_where_a_later_report_says_more() -> None:
+    s = Script().until_training()
+    again = Script(state=msgspec.json.decode(msgspec.json.encode(s.state), type=State))
+    assert "QUEUED" not in reports(again(ev.Started, 1, None, ("a", "b")))
+
+
 @settings(deadline=None, max_examples=200)
 @given(STORIES)
 def test_the_state_survives_its_encoding(
