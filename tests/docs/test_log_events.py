@@ -35,8 +35,12 @@ def lines_of(program: str) -> Iterator[Line]:
             where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call):
                 yield from of_call(node, where)
-            elif isinstance(node, ast.Return) and isinstance(node.value, ast.List):
-                yield from of_reports(node.value, where)
+            elif isinstance(node, ast.Return):
+                # `return event, [...]` as well.
+                parts = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+                for part in parts:
+                    if isinstance(part, ast.List):
+                        yield from of_reports(part, where)
 
 
 def of_call(node: ast.Call, where: str) -> Iterator[Line]:
@@ -54,7 +58,7 @@ def of_call(node: ast.Call, where: str) -> Iterator[Line]:
 
 
 def of_reports(node: ast.List, where: str) -> Iterator[Line]:
-    """`return [("name", {...})]`: what the workshop reports."""
+    """`[("name", {...})]`, returned: what the workshop reports."""
     for item in node.elts:
         if isinstance(item, ast.Tuple) and len(item.elts) == 2 and (name := constant(item.elts[0])) is not None:
             yield Line(name, level_of(name), fields_of(item.elts[1:]), where)
