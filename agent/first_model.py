@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,10 @@ def first_model(config: Config, models: ModelStore, record: StartRecord) -> Firs
     found = models.active()
     if found is not None:
         return _go_on(models, record, load, found[0])
+    # The first start of all was cut off between taking in and promoting: only now it is seen whether it can be served.
+    for number in reversed(models.numbers()):
+        with contextlib.suppress(BundleError, InferenceError):
+            return _begin_with(models, number, load)
     if not config.model.bundle:
         raise FirstModelError("there is no model yet: name one with model.bundle")
     return _import(models, Path(config.model.bundle).expanduser(), config.model.trusted_keys, load)
@@ -103,7 +108,10 @@ def _other(models: ModelStore, instead_of: int | None) -> int | None:
 
 def _import(models: ModelStore, bundle: Path, trusted: Collection[str], load: Load) -> FirstModel:
     """Take in a bundle and make it the active generation, if it can be served; else nothing is left of it."""
-    number = models.import_bundle(bundle, trusted)
+    return _begin_with(models, models.import_bundle(bundle, trusted), load)
+
+
+def _begin_with(models: ModelStore, number: int, load: Load) -> FirstModel:
     try:
         examine(models.load(number))
         classifier = load(number)

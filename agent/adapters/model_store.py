@@ -168,8 +168,9 @@ class ModelStore:
         pointer, last_good = _read_pointer(path), _read_pointer(backup)
         if pointer is not None:
             return pointer, []
-        if not path.exists() and not backup.exists() and not self.numbers():
-            return Pointer(), []  # a store that nothing was ever put into
+        before = _read_pointer(self._models / "pointer.before")
+        if not path.exists() and not backup.exists() and (before is None or before.active is None):
+            return Pointer(), []  # nothing was ever promoted, though something may have been taken in
         what = "cannot be read" if path.exists() else "is missing"
         if last_good is not None:
             return last_good, [f"{path} {what}; its last good copy was used"]

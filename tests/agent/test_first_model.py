@@ -141,6 +141,27 @@ def test_a_byte_changed_anywhere_on_disk_gives_way_to_the_last_good_one(world: W
     flipped()
 
 
+@pytest.mark.spec("7.2")
+def test_a_first_start_that_was_cut_off_is_finished(world: World, tmp_path: Path) -> None:
+    """Killed between taking in and promoting: nothing was damaged, and the bundle may be gone."""
+    ModelStore(tmp_path).import_bundle(world.student, [world.public])
+    assert ModelStore(tmp_path).repair() == []
+    assert serving(begin(tmp_path)) == 1
+    found = ModelStore(tmp_path).active()
+    assert found is not None and found[0] == 1
+
+
+@pytest.mark.spec("10.2")
+def test_what_a_first_start_that_was_cut_off_took_in_is_examined(world: World, tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "state")
+    bad = made_bad(world, tmp_path / "bad", "weights that are no numbers")
+    assert store.import_bundle(bad, [world.public]) == 1
+    with pytest.raises(FirstModelError):
+        begin(tmp_path / "state")
+    assert store.numbers() == [] and store.active() is None
+    assert serving(begin(tmp_path / "state", bundle=str(world.student), trusted_keys=(world.public,))) == 2
+
+
 # ------------------------------------------------------------------------------------------------ crash loops
 
 
