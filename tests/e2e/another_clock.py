@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,8 @@ class AnotherClock:
 
     def set(self, year: int) -> None:
         """New Year of `year`, from now on."""
-        self._be_off_by(round((year - 1970) * 365.2425 * 86_400 - time.time()))
+        # Up, not down: there is no time before 1970.
+        self._be_off_by(math.ceil((year - 1970) * 365.2425 * 86_400 - time.time()))
 
     def right(self) -> None:
         self._be_off_by(0)

@@ -55,6 +55,7 @@ def test_the_real_daemon_does_all_of_it_and_leaves_no_thread_or_descriptor(tmp_p
     figures = found.figures
     assert figures["rounds"] and figures["swaps"] == 2 * int(str(figures["rounds"])) and figures["reconnects"]
     # Between two rounds; while one is under way its trainer takes a few, and less than a minute has no flat middle.
-    assert min(row["threads"] for row in found.rows[-3:]) <= min(row["threads"] for row in found.rows[:3])
-    assert min(row["fds"] for row in found.rows[-3:]) <= min(row["fds"] for row in found.rows[:3]) + 1
+    # The first stretch is still a start.
+    for name, spare in (("threads", 0), ("fds", 1)):
+        assert min(row[name] for row in found.rows[-3:]) <= min(row[name] for row in found.rows[1:4]) + spare
     assert figures["anonymous_growth_mib"] < 15  # type: ignore[operator]
