@@ -108,7 +108,9 @@ class Lane:
         """A last life in peace, until every order has ended and every image has its verdict; then a proper end."""
         self._begin()
         until_s = time.monotonic() + PEACE_S
-        while time.monotonic() < until_s and not self._all_done() and self._lives.ended(STEP_S) is None:
+        while time.monotonic() < until_s and self._lives.ended(STEP_S) is None:
+            if self._started and self._all_done():
+                break
             if self._random.random() < 0.1:
                 self._load.show_one()  # images end a probation
             self._listen()
