@@ -77,6 +77,8 @@ class Promises:
     """Triggers and orders, as they came: id -> which of the two."""
     expected: int | None = None
     """The generation that the last promise makes the active one; None where an order may be changing it."""
+    pending: bool = False
+    """Whether an order that may change it was given and no effect of it was heard of."""
     newest: int = 1
     floor: int = 1
     """No order has gone back below this generation."""
@@ -98,10 +100,12 @@ class Promises:
         elif isinstance(message, wire.Event) and message.kind in ("promoted", "rolled_back"):
             generation = int(message.detail["generation"] or 0)
             if message.kind == "promoted" and generation > self.newest:
-                self.newest = self.expected = generation
+                self.newest = generation
+                # Heard late, it may be from before an order that has changed it since.
+                self.expected = None if self.pending else generation
                 self.heard["promoted"] += 1
-            elif message.kind == "rolled_back" and self.expected is None:
-                self.expected = generation
+            elif message.kind == "rolled_back" and self.pending:
+                self.expected, self.pending = generation, False
                 self.heard["rolled_back"] += 1
 
     def ordered(self, identity: str, *, rollback_to: int | None = None) -> None:
@@ -112,7 +116,7 @@ class Promises:
 
     def uncertain(self) -> None:
         """An order is about to be given that may change the active generation, whether or not it is answered."""
-        self.expected = None
+        self.expected, self.pending = None, True
 
     def check(self, found: OnDisk) -> None:
         """The disk of a device that has just started."""
