@@ -13,9 +13,8 @@ def apart(other: int | None) -> Iterator[None]:
     """Meanwhile this thread and the thread with the native id `other` do not share a core, where there are two.
 
     A kernel may wake a thread on the core where this one computes, though another core is idle; it then waits for a
-    time slice, some 3 ms (seen on a virtual machine: of 100 frames the slowest but one took 5 ms during a swap, and 2
-    like this). A lower priority for this thread would do as much while nothing else runs, but it holds Python's lock:
-    with two busy processes beside it frames then waited for 0.4 s.
+    time slice (seen on a virtual machine; `python -m benchmarks swap` shows what is left of it). A lower priority for
+    this thread would be wrong: it holds Python's lock now and then, and beside busy processes it would keep it.
 
     Threads started meanwhile inherit the restriction. Where there is one core, or no such system call, nothing happens.
     """
