@@ -97,7 +97,7 @@ def plan(wish: Wish) -> tuple[list[Step], list[str]]:
     else:
         unit = _unit(wish, program, place)
         replaced = systemd.unit_path(user=wish.user, home=home, root=wish.root).exists()
-        steps = systemd.plan(unit, user=wish.user, home=home, root=wish.root, start=start, replaced=replaced)
+        steps = systemd.plan(unit, program, user=wish.user, home=home, root=wish.root, start=start, replaced=replaced)
         manager = "systemctl --user" if wish.user else "systemctl"
         begin, look = f"{manager} start understudy-agent", f"{manager} status understudy-agent"
     if start:

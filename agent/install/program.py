@@ -29,6 +29,13 @@ def this_program(executable: str = sys.executable, root: Path = ROOT) -> Program
     return Program((executable, "-m", "understudy"), str(root))
 
 
+def compilation(program: Program, executable: str = sys.executable) -> tuple[str, ...]:
+    """The command that compiles what the daemon loads as the unit has it loaded, without docstrings: pip does not, and
+    the service may not write beside the packages."""
+    ours = ("env", "PYTHONDONTWRITEBYTECODE=", f"PYTHONPATH={program.pythonpath}")
+    return (*ours, executable, "-OO", "-c", "import agent.daemon")
+
+
 def unit_template(name: str, root: Path = ROOT, prefix: str = sys.prefix) -> str:
     """The text of a file of `systemd/`: in a checkout beside the packages, else where pip puts it."""
     for folder in (root / "systemd", Path(prefix) / SHIPPED / "systemd"):

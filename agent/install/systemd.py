@@ -6,7 +6,7 @@ import re
 import stat
 from pathlib import Path
 
-from agent.install.program import Program
+from agent.install.program import Program, compilation
 from agent.install.steps import Remove, Run, Step, Write
 
 UNIT = "understudy-agent.service"
@@ -30,7 +30,7 @@ def unit_text(template: str, program: Program, config: Path, *, user: bool) -> s
     return _for_user(text) if user else text
 
 
-def plan(unit: str, *, user: bool, home: Path, root: Path, start: bool, replaced: bool) -> list[Step]:
+def plan(unit: str, program: Program, *, user: bool, home: Path, root: Path, start: bool, replaced: bool) -> list[Step]:
     """Write `unit` and have it started at every boot; `start`: now, too. Below another `root` nothing is started.
 
     `replaced`: one runs already, and has to become the new one.
@@ -40,6 +40,7 @@ def plan(unit: str, *, user: bool, home: Path, root: Path, start: bool, replaced
     if root != Path("/"):
         where = ("--global",) if user else ()
         return [*steps, Run(("systemctl", *where, f"--root={root}", "enable", UNIT))]
+    steps.append(Run(compilation(program), optional=True, advice="every start will compile, for some seconds"))
     steps.append(Run((*manager, "daemon-reload")))
     advice = f"see: journalctl {'--user ' if user else ''}-u {UNIT.removesuffix('.service')} -n 20"
     steps.append(Run((*manager, "enable", *(("--now",) if start else ()), UNIT), advice=advice))

@@ -33,7 +33,9 @@ _stop = False
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m agent.trainer", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m agent.trainer", description="Do the job in a folder, leave result.json."
+    )
     parser.add_argument("job", type=Path, help="the job folder")
     folder = parser.parse_args(argv).job.resolve()
     die_with_parent()

@@ -23,6 +23,7 @@ from demo.broker import Broker, start_broker
 ROOT = Path(__file__).resolve().parent.parent.parent
 VERDICT_TIMEOUT_S, STOP_TIMEOUT_S, POLL_S = 60.0, 20.0, 0.005
 NOT_OF_A_SERVICE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONDONTWRITEBYTECODE")
+OF_THE_UNIT = {"PYTHONOPTIMIZE": "2"}
 
 
 class DaemonFailed(RuntimeError):
@@ -109,10 +110,11 @@ class Daemon:
 
 
 def environment() -> dict[str, str]:
-    """Ours without what a service has not: bounds on the threads of libraries, of which it takes care itself, and
-    sources that are compiled at every start."""
+    """Ours with what the unit sets, and without what a service has not: bounds on the threads of libraries, of which it
+    takes care itself, and sources that are compiled at every start."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {name: value for name, value in os.environ.items() if name not in NOT_OF_A_SERVICE} | {"PYTHONPATH": path}
+    kept = {name: value for name, value in os.environ.items() if name not in NOT_OF_A_SERVICE}
+    return kept | OF_THE_UNIT | {"PYTHONPATH": path}
 
 
 def _configuration(home: Path, of: Scene) -> dict[str, dict[str, object]]:

@@ -15,8 +15,9 @@ torch   the same model in torch in one process, without a daemon: what one that 
 counts 1/n, in RSS it counts whole. Here Python's own files and its packages' count whole in PSS, too, as they do where
 no other Python program runs: otherwise the neighbours, and this benchmark, would make it smaller than it is.
 `start_to_first_inference_s`: from exec to the line in the log of predictions, the median of the starts with an empty
-state folder. Each contender is started once before that, so that all find their bytecode, as installed packages do, and
-their files in the kernel's cache; `cpu_s` is what of it does not depend on what else the machine does.
+state folder. Each contender is started once before that, so that all find their bytecode, as the installation leaves
+it, and their files in the kernel's cache; `cpu_s` is what of it does not depend on what else the machine does. All of
+them are Python without docstrings (PYTHONOPTIMIZE=2), as the unit has it.
 `idle_cpu_pct`: user and system time in the idle minute, of one core.
 `written_bytes_per_hour`: what the daemon caused to be sent to the disk in the idle minute (`write_bytes` of
 /proc/PID/io: files, SQLite and its WAL, not the file system's own journal), times 60. The column `written` is the same

@@ -41,6 +41,12 @@ def test_the_agent_starts_with_the_state_folder_that_is_the_configurations_defau
     assert Device().state_dir == f"/var/lib/{settings(AGENT)['StateDirectory'][0]}"
 
 
+def test_the_agents_memory_is_measured_as_its_unit_starts_it() -> None:
+    from benchmarks.device.daemon import OF_THE_UNIT
+
+    assert settings(AGENT)["Environment"] == [f"{name}={value}" for name, value in OF_THE_UNIT.items()]
+
+
 @pytest.mark.spec("11.2")
 def test_the_trainer_may_have_a_group_of_its_own_below_the_limits_of_both() -> None:
     unit = settings(AGENT)

@@ -328,18 +328,20 @@ def test_what_cannot_be_started_says_so(tmp_path: Path) -> None:
 @pytest.mark.spec("11.2")
 def test_the_limits_are_on(trainer: Callable[[str], Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
     script = """
 import json, resource
 time.sleep(0.2)  # the limits come from outside, a moment after the start
 print(json.dumps([os.environ["OMP_NUM_THREADS"], os.getpriority(os.PRIO_PROCESS, 0), os.getsid(0) == os.getpid(),
     resource.getrlimit(resource.RLIMIT_DATA)[0], "NOTIFY_SOCKET" in os.environ,
+    sys.flags.optimize,
     int(open("/proc/self/oom_score_adj").read()), sys.stdin.read(), os.environ["UNDERSTUDY_DAEMON_PID"]]),
     file=sys.stderr)
 import agent.job
 """
     ended = trainer(script).start(nice=7, memory_mib=512, threads=3).exit()
     assert ended.reason == "finished", ended.detail
-    assert ended.detail == f'["3", 7, true, {512 * 1024 * 1024}, false, 800, "", "{os.getpid()}"]'
+    assert ended.detail == f'["3", 7, true, {512 * 1024 * 1024}, false, 0, 800, "", "{os.getpid()}"]'
 
 
 @pytest.mark.spec("11.3")

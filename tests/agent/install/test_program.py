@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from agent.install.program import SHIPPED, Program, termux_template, this_program, unit_template
+from agent.install.program import SHIPPED, Program, compilation, termux_template, this_program, unit_template
 from agent.install.steps import InstallError
 from agent.install.systemd import UNIT
 
@@ -22,6 +24,17 @@ def test_an_installed_command_is_used_as_it_is(tmp_path: Path) -> None:
 def test_a_checkout_is_run_by_its_python_with_its_path(tmp_path: Path, root: Path) -> None:
     found = this_program(str(tmp_path / "python3"), root)
     assert found == Program((str(tmp_path / "python3"), "-m", "understudy"), str(root))
+
+
+def test_what_the_daemon_loads_is_compiled_without_docstrings(tmp_path: Path, root: Path) -> None:
+    subprocess.run(
+        compilation(Program((), str(root))),
+        check=True,
+        # Not beside the packages, which others are using.
+        env=os.environ | {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    found = {path.name.partition(".")[0] for path in tmp_path.rglob("*.opt-2.pyc")}
+    assert {"daemon", "fromnumeric", "interpreter", "client", "dataclasses"} <= found
 
 
 def test_the_unit_is_found_in_a_checkout_and_where_pip_puts_it(tmp_path: Path, root: Path) -> None:

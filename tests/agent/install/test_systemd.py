@@ -71,23 +71,24 @@ def test_systemd_takes_it(user: bool, tmp_path: Path) -> None:
 
 
 def test_the_order_of_the_steps() -> None:
-    steps = systemd.plan("", user=False, home=Path("/home/me"), root=Path("/"), start=True, replaced=False)
-    assert [type(step) for step in steps] == [Write, Run, Run]
-    assert steps[1:] == [
+    steps = systemd.plan("", PYTHON, user=False, home=Path("/home/me"), root=Path("/"), start=True, replaced=False)
+    assert [type(step) for step in steps] == [Write, Run, Run, Run]
+    assert isinstance(steps[1], Run) and "-OO" in steps[1].argv and steps[1].optional
+    assert steps[2:] == [
         Run(("systemctl", "daemon-reload")),
-        Run(("systemctl", "enable", "--now", systemd.UNIT), advice=steps[2].advice),  # type: ignore[union-attr]
+        Run(("systemctl", "enable", "--now", systemd.UNIT), advice=steps[3].advice),  # type: ignore[union-attr]
     ]
-    waiting = systemd.plan("", user=False, home=Path("/home/me"), root=Path("/"), start=False, replaced=True)
+    waiting = systemd.plan("", PYTHON, user=False, home=Path("/home/me"), root=Path("/"), start=False, replaced=True)
     assert not any(isinstance(step, Run) and {"--now", "restart"} & set(step.argv) for step in waiting)
-    again = systemd.plan("", user=False, home=Path("/home/me"), root=Path("/"), start=True, replaced=True)
+    again = systemd.plan("", PYTHON, user=False, home=Path("/home/me"), root=Path("/"), start=True, replaced=True)
     assert isinstance(again[-1], Run) and again[-1].argv == ("systemctl", "restart", systemd.UNIT)
 
 
 def test_a_users_service_is_the_users_affair() -> None:
-    steps = systemd.plan("", user=True, home=Path("/home/me"), root=Path("/"), start=True, replaced=False)
+    steps = systemd.plan("", PYTHON, user=True, home=Path("/home/me"), root=Path("/"), start=True, replaced=False)
     assert isinstance(steps[0], Write) and steps[0].path == Path("/home/me/.config/systemd/user") / systemd.UNIT
     commands = [step.argv for step in steps if isinstance(step, Run)]
-    assert all(argv[:2] in (("systemctl", "--user"), ("loginctl", "enable-linger")) for argv in commands)
+    assert all(argv[:2] in (("systemctl", "--user"), ("loginctl", "enable-linger")) for argv in commands[1:])
     undone = systemd.removal(user=True, home=Path("/home/me"), root=Path("/"))
     assert Remove(steps[0].path) in undone
 
