@@ -138,6 +138,9 @@ class Promises:
             self._check_active(found.active)
 
     def _check_active(self, active: int) -> None:
+        if active > self.newest:  # promoted, and killed before anybody was told
+            self.newest = active
+            self.expected = None if self.pending else active
         if self.expected is not None and active != self.expected and active <= self.newest:
             self._breaks(f"generation {active} is active; {self.expected} was promised, {self.newest} the newest")
             self.expected = active

@@ -79,7 +79,19 @@ def test_a_promised_generation_stays_active_until_a_newer_one_or_an_order(promis
     promises.check(replace(FOUND, active=3))  # a promotion under way, of which nobody has heard yet
     assert wrong(promises) == []
     promises.check(replace(FOUND, active=1))
-    assert promises.broken == ["generation 1 is active; 2 was promised, 2 the newest"]
+    assert promises.broken == ["generation 1 is active; 3 was promised, 3 the newest"]
+
+
+def test_a_promotion_that_nobody_was_told_of_is_known_from_the_disk(promises: Promises) -> None:
+    """Or whoever gives orders would wait for ever for something that can be undone."""
+    promises.hear(event("promoted", 2))
+    promises.uncertain()
+    promises.hear(event("rolled_back", 1))
+    promises.check(replace(FOUND, active=3))
+    assert promises.expected == 3
+    promises.uncertain()
+    promises.check(replace(FOUND, active=4))
+    assert promises.expected is None and wrong(promises) == []
 
 
 def test_an_order_makes_it_uncertain_until_its_effect_is_heard(promises: Promises) -> None:
