@@ -23,6 +23,9 @@ them are Python without docstrings (PYTHONOPTIMIZE=2), as the unit has it.
 /proc/PID/io: files, SQLite and its WAL, not the file system's own journal), times 60. The column `written` is the same
 of each phase; `write_calls` counts the bytes given to write(2) and its like.
 
+The rows `of it` say what the memory of the daemon at work is: `objects` are Python's and everybody's (the heap and what
+else is in no file: bytecode, weights as XNNPACK packs them, buffers, stacks), the others are pages of files.
+
 Some seconds after its start the daemon gives back what only the start needed: free memory, and pages of code. Those
 stay in the kernel's cache, as reclaimable as before, and are mapped again where they are used. The rows show both
 states: at the first verdict nothing has been given back yet.
@@ -35,7 +38,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +61,17 @@ TARGETS = {
     "written_bytes_per_hour": 200_000,
 }
 CONTENDERS = {"bare": "bare Python", "litert": "numpy + LiteRT + model", "torch": "torch + model"}
+KINDS = {
+    "numpy": ("numpy", "openblas", "gfortran"),
+    "LiteRT": ("litert", "LiteRt", "tflite_runtime"),
+    "model": ("model.tflite",),
+    "images": ("PIL/", "pillow"),
+    "databases": ("sqlite", ".db-shm"),
+    "signatures, TLS, bundles": ("nacl", "sodium", "cffi", "crypto", "libssl", "safetensors", "msgspec"),
+    "Python": ("libpython", "lib-dynload", "bin/python"),
+}
+"""Of memory, by what is in the path of its file; the first that fits."""
+OBJECTS, REST = "objects", "other libraries"
 DAEMON, RESTARTED = "the daemon, first verdict", "the same, restarted"
 
 
@@ -106,7 +121,9 @@ def measure(conditions: Conditions, extent: Extent | None = None) -> Findings:
         phases = _life(of, Path(folder) / "life", extent, conditions)
         if not writes_are_counted(Path(folder)):
             notes.append("The kernel does not count what is written to this file system: give --cache on a disk.")
-            phases = {name: phase | {"written": None} for name, phase in phases.items()}
+            phases = {
+                name: phase | {"written": None} if "written" in phase else phase for name, phase in phases.items()
+            }
     rows = [*(_start_row(name, each) for name, each in starts.items()), *phases.values()]
     return Findings("footprint", figures(starts, phases), rows, TARGETS, notes=notes)
 
@@ -154,12 +171,25 @@ def reading(pid: int) -> Reading:
     mappings, cpu, io = process.memory_maps(), process.cpu_times(), process.io_counters()
     return Reading(
         at_s=time.perf_counter(),
-        pss_mib=sum(each.rss if each.path.startswith(PYTHONS_OWN) else each.pss for each in mappings) / MIB,
+        pss_mib=sum(map(_share, mappings)) / MIB,
         rss_mib=sum(each.rss for each in mappings) / MIB,
         cpu_s=cpu.user + cpu.system,
         written=io.write_bytes,
         write_calls=io.write_chars,
     )
+
+
+def kinds(mappings: Iterable[Any]) -> dict[str, float]:
+    """MiB of PSS of each kind of memory, the largest first; `mappings` as psutil gives them."""
+    found: Counter[str] = Counter()
+    for each in mappings:
+        known = (kind for kind, parts in KINDS.items() if any(part in each.path for part in parts))
+        found[next(known, REST if each.path.startswith("/") else OBJECTS)] += _share(each)
+    return {kind: size / MIB for kind, size in found.most_common()}
+
+
+def _share(mapping: Any) -> int:
+    return int(mapping.rss if mapping.path.startswith(PYTHONS_OWN) else mapping.pss)
 
 
 def _starts(of: Scene, folder: Path, rounds: int, notes: list[str]) -> dict[str, list[Start]]:
@@ -227,12 +257,15 @@ def _life(of: Scene, home: Path, extent: Extent, conditions: Conditions) -> dict
             time.sleep(extent.every_s)
         daemon.until_verdicts(1 + extent.images)
         worked = reading(daemon.process.pid)
+        parts = kinds(psutil.Process(daemon.process.pid).memory_maps())
     finally:
         daemon.close()
     rate = f"{1 / extent.every_s:g} image/s"
+    of_it: dict[str, dict[str, Any]] = {kind: {"what": f"of it {kind}", "pss_mib": mib} for kind, mib in parts.items()}
     return {
         "idle": phase_row("the daemon, idle", settled, idle),
         "working": phase_row(f"the daemon, {rate}", idle, worked),
+        **of_it,
     }
 
 

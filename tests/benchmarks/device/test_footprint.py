@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -11,11 +13,13 @@ from benchmarks.device import footprint
 from benchmarks.device.conditions import Conditions
 from benchmarks.device.footprint import (
     DAEMON,
+    MIB,
     RESTARTED,
     Extent,
     Reading,
     Start,
     figures,
+    kinds,
     phase_row,
     writes_are_counted,
 )
@@ -54,14 +58,38 @@ def test_in_memory_nothing_counts_as_written() -> None:
         assert not writes_are_counted(Path(folder))
 
 
+def test_memory_is_told_apart_by_its_files() -> None:
+    class Mapping(NamedTuple):
+        path: str
+        pss: int
+        rss: int = 9 * MIB
+
+    ours = f"{sys.prefix}/lib/site-packages"
+    found = kinds(
+        [
+            Mapping("[heap]", 5 * MIB),
+            Mapping("[anon]", 2 * MIB),
+            Mapping(f"{ours}/numpy/_core/x.so", 1 * MIB),
+            Mapping("/elsewhere/libsqlite3.so.0", 3 * MIB),
+            Mapping("/elsewhere/libpython3.11.so.1.0", 2 * MIB),
+            Mapping("/elsewhere/libc.so.6", 1 * MIB),
+        ]
+    )
+    # What is of a virtual environment counts whole.
+    assert found == {"numpy": 9, "objects": 7, "databases": 3, "Python": 2, "other libraries": 1}
+
+
 def test_the_real_daemon_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprint, "CONTENDERS", {"bare": "bare Python", "unheard of": "another"})
     extent = Extent(starts=1, settle_s=0.1, idle_s=0.5, images=2, every_s=0.1)
     found = footprint.measure(Conditions(quick=True, cache=tmp_path / "cache"), extent)
     rows = {str(row["what"]): row for row in found.rows}
-    assert list(rows) == ["bare Python", DAEMON, RESTARTED, "the daemon, idle", "the daemon, 10 image/s"]
+    of_it = [row for name, row in rows.items() if name.startswith("of it ")]
+    processes = [name for name in rows if not name.startswith("of it ")]
+    assert processes == ["bare Python", DAEMON, RESTARTED, "the daemon, idle", "the daemon, 10 image/s"]
     assert set(found.targets) < set(found.figures)
-    memory = [float(rows[name]["pss_mib"]) for name in rows]
+    memory = [float(rows[name]["pss_mib"]) for name in processes]
+    assert sum(float(row["pss_mib"]) for row in of_it) == pytest.approx(memory[-1], rel=0.05)
     assert 2 < memory[0] < 20 < max(memory[1:]) < 100  # Python alone, the daemon
     assert 0 < float(rows["bare Python"]["seconds"]) < float(rows[DAEMON]["seconds"])
     assert rows["the daemon, 10 image/s"]["write_calls"] > 0  # each verdict is a line in its log
