@@ -77,9 +77,14 @@ class Load:
         return picture
 
     def order_something(self) -> None:
-        """A new trigger when the last one has ended, or the last one once more; a roll back of what was learned."""
+        """A new trigger when the last one has ended, or the last one once more; a roll back of what was learned.
+
+        Where nobody knows which model is active, both have their turn: a device with nothing to undo refuses the one,
+        and one that has learned it already the other, for ever.
+        """
         ended = self._trigger is None or self._trigger.id in self._promises.endings
-        if self._trigger is not None and ended and self._promises.expected != 1:
+        active = self._promises.expected
+        if self._trigger is not None and ended and active != 1 and (active or self._random.random() < 0.5):
             if self._random.random() < 0.3:
                 self._order_here("rollback")
         elif time.monotonic() - self._published_at_s > AGAIN_S and self._random.random() < 0.3:
