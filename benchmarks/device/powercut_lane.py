@@ -25,6 +25,7 @@ LONGEST_LIFE_S = 4.0
 LONGEST_WAIT_S = 25.0
 """For a commit point in the middle of a round to be reached."""
 PEACE_S = 90.0
+"""In which a life in peace has to get on: to have fewer triggers or images left to deal with than ever."""
 AT_RANDOM = 0.25
 """So many of the kills come at no commit point."""
 OFTEN = 3
@@ -107,13 +108,18 @@ class Lane:
     def rest(self) -> None:
         """A last life in peace, until every order has ended and every image has its verdict; then a proper end."""
         self._begin()
-        until_s = time.monotonic() + PEACE_S
-        while time.monotonic() < until_s and self._lives.ended(STEP_S) is None:
-            if self._started and self._all_done():
+        least, until_s = float("inf"), 0.0
+        while self._lives.ended(STEP_S) is None:
+            left = self._left()
+            if self._started and not left:
                 break
             if self._random.random() < 0.1:
                 self._load.show_one()  # images end a probation
             self._listen()
+            if left < least:  # short lives may have left thousands of images lying
+                least, until_s = left, time.monotonic() + PEACE_S
+            elif time.monotonic() > until_s:
+                break
         if status := self._lives.terminate():
             last = " | ".join(self._log.read_text(errors="replace").splitlines()[-3:])
             self.tally.corrupt.append(f"the daemon ended with {status} on SIGTERM: {last}")
@@ -121,9 +127,10 @@ class Lane:
         self._check()
         self.promises.finish()
 
-    def _all_done(self) -> bool:
+    def _left(self) -> int:
+        """Triggers without an end and images without a verdict."""
         promises = self.promises
-        return promises.published <= promises.endings.keys() and promises.shown <= promises.judged
+        return len(promises.published - promises.endings.keys()) + len(promises.shown - promises.judged)
 
     def _target(self) -> str:
         """The commit point that was aimed at least often, whether or not it was reached; now and then none. For one
