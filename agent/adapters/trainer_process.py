@@ -31,7 +31,7 @@ STDERR_TAIL_BYTES = 8 * 1024
 OOM_SCORE_ADJUSTMENT = 800  # short of memory, the kernel is to take the trainer, never the service
 DAEMON_PID_VARIABLE = "UNDERSTUDY_DAEMON_PID"  # as agent.trainer.parent reads it
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-# PYTHONOPTIMIZE: nobody has compiled torch without docstrings, and each training would, for half a minute.
+# PYTHONOPTIMIZE: nobody has compiled torch without docstrings, and every training would, for seconds.
 _SERVICE_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "PYTHONOPTIMIZE")
 _OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "can't allocate memory", "Cannot allocate memory", "out of memory")
 
