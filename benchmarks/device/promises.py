@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from agent.adapters.model_store import Pointer
+from agent.adapters.start_record import StartRecord
 from agent.core.state import State
 from transfer import bundle, wire
 from transfer.bundle import BundleError
@@ -29,12 +30,15 @@ OPEN = ("QUEUED", "IN_PROGRESS")
 
 @dataclass(frozen=True)
 class OnDisk:
-    """A state folder, read from outside. Raises nothing: what cannot be read is in `corrupt`."""
+    """A state folder, read from outside. Raises nothing: what cannot be read is in `corrupt`. `given_up`: the
+    generation that the device itself has gone back from, since three starts in a row with it did not settle; the active
+    one, where it has taken it again."""
 
     state: State | None
     active: int | None
     sample_ids: frozenset[str]
     corrupt: tuple[str, ...]
+    given_up: int | None = None
 
 
 def look(folder: Path) -> OnDisk:
@@ -60,7 +64,8 @@ def look(folder: Path) -> OnDisk:
         database.close()
     except sqlite3.Error as error:
         corrupt.append(f"samples.db: {error}")
-    return OnDisk(state, active, samples, tuple(corrupt))
+    started = StartRecord(folder / "start.json").last()
+    return OnDisk(state, active, samples, tuple(corrupt), started.instead_of if started else None)
 
 
 @dataclass
@@ -134,6 +139,8 @@ class Promises:
             self._breaks(f"{self.acknowledged.pop(identity)} {identity} is forgotten")
         if found.state.rounds_begun > len(self.published):
             self._repeats(f"{found.state.rounds_begun} rounds for {len(self.published)} triggers")
+        if self.expected is not None and found.given_up in (self.expected, found.active or self.expected):
+            self.expected = found.active  # killed so often that it did not trust a model: as it should
         if found.active is not None:
             self._check_active(found.active)
 

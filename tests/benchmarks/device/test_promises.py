@@ -94,6 +94,12 @@ def test_a_promotion_that_nobody_was_told_of_is_known_from_the_disk(promises: Pr
     assert promises.expected is None and wrong(promises) == []
 
 
+def test_a_model_that_the_device_gave_up_was_not_lost(promises: Promises) -> None:
+    promises.hear(event("promoted", 2))
+    promises.check(replace(FOUND, active=1, given_up=2))
+    assert wrong(promises) == [] and promises.expected == 1
+
+
 def test_an_order_makes_it_uncertain_until_its_effect_is_heard(promises: Promises) -> None:
     promises.hear(event("promoted", 2))
     promises.uncertain()
