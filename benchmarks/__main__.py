@@ -116,7 +116,7 @@ def _measure(arguments: argparse.Namespace, note: Any, report: Any) -> int:
     if stopped:
         note("stopped; what is measured is kept: start the same command again to go on")
         return STOPPED
-    return 1 if table.failed(found) else 0
+    return 1 if cells.failed(setting, done) else 0
 
 
 def _check_only(only: Sequence[str], methods: Sequence[str]) -> None:

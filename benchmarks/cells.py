@@ -2,7 +2,8 @@
 
 A cell is named by everything its result depends on; the result is written to the cache as soon as it is there. So a
 benchmark that was stopped, by a signal or a power cut, is simply started again. Long trainings inside a cell go on from
-their own checkpoints (`cloud_teacher.train.optimise`).
+their own checkpoints (`cloud_teacher.train.optimise`). What failed is kept too: it is tried again where it is asked
+for, and shown as failed where it is not.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def measure(setting: Setting, cells: Sequence[Cell], note: Callable[[str], None]
     `note` is told a line about each cell. A cell that fails does not keep the others from being measured. To be stopped
     by signals, call it inside `stopping`.
     """
-    done = [Done(cell, None if setting.fresh and _asked(setting, cell) else _stored(setting, cell)) for cell in cells]
+    done = [Done(cell) if setting.fresh and _asked(setting, cell) else _stored(setting, cell) for cell in cells]
     open_cells = [at for at, one in enumerate(done) if one.measured is None and _asked(setting, one.cell)]
     note(f"{setting.table}: {sum(one.measured is not None for one in done)} of {len(done)} cells are there already")
     began_s = time.monotonic()
@@ -91,6 +92,11 @@ def measure(setting: Setting, cells: Sequence[Cell], note: Callable[[str], None]
     except Stopped:
         return done, True
     return done, False
+
+
+def failed(setting: Setting, done: Sequence[Done]) -> bool:
+    """Whether a cell that was asked for has failed."""
+    return any(one.error for one in done if _asked(setting, one.cell))
 
 
 def identity(setting: Setting, cell: Cell) -> str:
@@ -125,24 +131,31 @@ def _run(setting: Setting, cell: Cell, note: Callable[[str], None]) -> Done:
         measured = cell.run(setting.report)
     except Exception as error:
         note(traceback.format_exc())
-        return Done(cell, error=f"{type(error).__name__}: {error}".splitlines()[0][:300])
+        done = Done(cell, error=f"{type(error).__name__}: {error}".splitlines()[0][:300])
+    else:
+        done = Done(cell, measured)
+    if done.error and _stored(setting, cell).measured is not None:
+        return done  # Measured afresh in vain: the earlier result stays.
     path = _path(setting, cell)
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"table": setting.table, "method": cell.method, "seed": cell.seed, "measured": measured}
+    kept = {"table": setting.table, "method": cell.method, "seed": cell.seed}
+    kept |= {"measured": done.measured, "error": done.error}
     write_atomic(path, msgspec.json.format(msgspec.json.encode(kept)))
-    return Done(cell, measured)
+    return done
 
 
-def _stored(setting: Setting, cell: Cell) -> Measured | None:
+def _stored(setting: Setting, cell: Cell) -> Done:
     """A file that cannot be read counts as no result: it is measured again."""
 
     class Kept(msgspec.Struct):
-        measured: Measured
+        measured: Measured | None = None
+        error: str = ""
 
     try:
-        return msgspec.json.decode(_path(setting, cell).read_bytes(), type=Kept).measured
+        kept = msgspec.json.decode(_path(setting, cell).read_bytes(), type=Kept)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
+        return Done(cell)
+    return Done(cell, kept.measured, kept.error)
 
 
 def _path(setting: Setting, cell: Cell) -> Path:

@@ -147,8 +147,4 @@ def _rounded(row: Row) -> Row:
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
 
 
-def failed(found: Sequence[Row]) -> bool:
-    return any("error" in row for row in found)
-
-
-__all__ = ["COLUMNS", "Measured", "Row", "Table", "conditions", "document", "failed", "rows", "save", "shown"]
+__all__ = ["COLUMNS", "Measured", "Row", "Table", "conditions", "document", "rows", "save", "shown"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cells import Cell, Measured, Stopped, identity, measure, stopping
+from benchmarks.cells import Cell, Measured, Stopped, failed, identity, measure, stopping
 from benchmarks.setting import Setting
 from cloud_teacher.progress import Report
 from cloud_teacher.zoo import Teacher
@@ -65,11 +65,26 @@ def test_a_failure_is_one_row_s_and_is_tried_again(setting: Setting) -> None:
     calls: list[str] = []
     notes: list[str] = []
     done, stopped = measure(setting, [Cell("bad", 0, fail), counting(calls, "good")], notes.append)
+    assert failed(setting, done)
     assert [one.error for one in done] == ["ValueError: no such thing", ""] and not stopped
     assert done[1].measured is not None
     assert any("Traceback" in note for note in notes)
+    other = changed(setting, only=("good",))
+    shown, _ = measure(other, [counting(calls, "bad"), counting(calls, "good")], quiet)
+    assert calls == ["good"] and shown[0].error == "ValueError: no such thing" and not failed(other, shown)
     again, _ = measure(setting, [counting(calls, "bad"), counting(calls, "good")], quiet)
-    assert calls == ["good", "bad"] and again[0].measured is not None
+    assert calls == ["good", "bad"] and again[0].measured is not None and not again[0].error
+
+
+def test_a_failure_does_not_cost_an_earlier_result(setting: Setting) -> None:
+    def fail(report: Report) -> Measured:
+        raise ValueError("no")
+
+    measure(setting, [counting([], "a")], quiet)
+    done, _ = measure(changed(setting, fresh=True), [Cell("a", 0, fail)], quiet)
+    assert done[0].error
+    again, _ = measure(setting, [counting([], "a")], quiet)
+    assert again[0].measured is not None and not again[0].error
 
 
 def test_stopped_in_a_cell_keeps_what_is_done_and_goes_on(setting: Setting) -> None:

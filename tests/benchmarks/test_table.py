@@ -9,7 +9,7 @@ import pytest
 from benchmarks.cells import Cell, Done, Measured
 from benchmarks.machine import processor
 from benchmarks.setting import Setting
-from benchmarks.table import BOLD, COLUMNS, Table, document, failed, mean, rows, save, shown, spread
+from benchmarks.table import BOLD, COLUMNS, Table, document, mean, rows, save, shown, spread
 from cloud_teacher.zoo import Teacher
 from tests.benchmarks import toy
 
@@ -41,12 +41,11 @@ def test_a_row_is_the_mean_over_seeds_with_exactly_the_promised_keys_first() -> 
 def test_rows_come_in_the_order_of_the_cells_without_what_was_not_run() -> None:
     found = rows(TABLE, [done("b", 0, 1.0), done("nothing", 0, None), done("a", 0, 2.0), done("b", 1, 3.0)])
     assert [row["method"] for row in found] == ["b", "a"]
-    assert not failed(found)
 
 
 def test_a_failure_is_a_row() -> None:
     found = rows(TABLE, [done("a", 0, None, "ValueError: no"), done("a", 1, 50.0)])
-    assert failed(found) and found[0]["error"] == "ValueError: no" and found[0]["all"] == 50.0
+    assert found[0]["error"] == "ValueError: no" and found[0]["all"] == 50.0
     (alone,) = rows(TABLE, [done("a", 0, None, "ValueError: no")])
     assert alone["all"] is None and alone["seeds"] == 0
 
