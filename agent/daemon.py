@@ -17,6 +17,7 @@ from typing import Any
 
 from agent.adapters.control import Control
 from agent.adapters.disk_trouble import DiskTrouble
+from agent.adapters.inference import serve_promptly
 from agent.adapters.journal import open_journal
 from agent.adapters.memory import one_heap, settle
 from agent.adapters.model_store import ModelStore
@@ -62,6 +63,7 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         one_heap()
+        serve_promptly()
         self._config = config
         self._events: queue.SimpleQueue[tuple[ev.Event, Callable[[], None] | None]] = queue.SimpleQueue()
         self._stopping = False

@@ -115,6 +115,7 @@ class Workshop:
         return self._store.count_besides(self._inference.current.manifest.labels)
 
     def _classifier(self, generation: int) -> Classifier:
+        self._inference.await_lull()  # to read and verify it is work for milliseconds, too
         return Classifier(
             self._models.load(generation),
             generation,
@@ -183,6 +184,7 @@ class Workshop:
         try:
             self._inference.watch_waits()
             classifier = self._classifier(command.generation)
+            self._inference.await_lull()
             self._models.promote(command.generation)
         except (BundleError, InferenceError, ModelStoreError, OSError) as error:
             self._put(ev.PromotionFailed(self._now(), command.generation, str(error)))

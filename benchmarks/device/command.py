@@ -28,6 +28,7 @@ RESULTS = Path(__file__).parent.parent / "results" / "device"
 
 def main(name: str, argv: Sequence[str]) -> int:
     """Measure `name`; exit status 0 measured, 1 it could not be, 2 wrong arguments."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `understudy agent run`; numpy reads it where it is imported
     module = import_module(f"benchmarks.device.{name}")
     arguments = _parser(name, module.__doc__ or "").parse_args(argv)
 

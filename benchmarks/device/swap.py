@@ -33,7 +33,7 @@ import numpy.typing as npt
 import psutil
 from nacl.signing import SigningKey
 
-from agent.adapters.inference import Classifier, Inference, Verdict
+from agent.adapters.inference import Classifier, Inference, Verdict, serve_promptly
 from agent.adapters.intake import Frame
 from agent.adapters.job_folder import JobFolders
 from agent.adapters.judgements import Judgements
@@ -88,7 +88,8 @@ class Block:
 
 def measure(conditions: Conditions) -> Findings:
     """See the module's docstring. Raises SwapError."""
-    one_heap()  # as the daemon does when it starts
+    one_heap()  # as the daemon does when it starts, and:
+    serve_promptly()
     swaps = QUICK_SWAPS if conditions.quick else SWAPS
     with tempfile.TemporaryDirectory(prefix="benchmark-swap-") as folder:
         conditions.note("making two generations of the student")

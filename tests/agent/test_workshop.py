@@ -13,12 +13,14 @@ from tiny_shop import JOB, LIME, PREPARE, Shop
 from tiny_world import NEW, OLD, World, frame, images
 
 from agent.adapters.judgements import Judgements
+from agent.adapters.model_store import ModelStore
 from agent.config import Config, Model, Privacy, Training
 from agent.core import commands as do
 from agent.core import events as ev
 from agent.job import Result, read_job, write_result
 from agent.trainer.__main__ import run
 from transfer import bundle, wire
+from transfer.bundle import Bundle
 
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 
@@ -130,6 +132,25 @@ def test_promoting_swaps_what_serves_and_moves_the_pointer(shop: Shop) -> None:
     assert shop.active == 2 and shop.inference.current.generation == 2
     ((kind, detail),) = shop.reports
     assert kind == "swapped" and detail["dropped_frames"] == 0
+
+
+def test_whatever_keeps_all_threads_waiting_begins_just_after_a_frame(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading and verifying a generation, its class statistics, and each of the interpreter's two steps."""
+    shop.trained()
+    shop(do.JudgeCandidate(JOB))
+    done: list[str] = []
+    load = ModelStore.load
+
+    def loaded(store: ModelStore, number: int) -> Bundle:
+        done.append("load")
+        return load(store, number)
+
+    monkeypatch.setattr(ModelStore, "load", loaded)
+    monkeypatch.setattr(shop.inference, "await_lull", lambda: done.append("lull"))
+    shop(do.Promote(2))
+    assert done == ["lull", "load", "lull", "lull", "lull", "lull", "load"]
 
 
 def test_the_swap_is_measured_with_the_first_frame_of_the_new_model(

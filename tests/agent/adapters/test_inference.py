@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +17,11 @@ import pytest
 import safetensors.numpy
 from tiny_world import NEW, OLD, SIDE, World, features, fitted, frame, images, mixed, random_weights
 
-from agent.adapters.inference import WAITING_FRAMES, Classifier, Inference, InferenceError, Verdict
+from agent.adapters.inference import SWITCH_S, WAITING_FRAMES, Classifier, Inference, InferenceError, Verdict
 from agent.adapters.intake import Frame
 from transfer import bundle, interpreter, tflite
+from transfer.bundle import Bundle
+from transfer.class_statistics import ClassStatistics
 from transfer.graph import network_graph
 from transfer.spec import resnet_cifar
 
@@ -313,10 +317,33 @@ def test_nobody_waits_for_ever_for_a_lull(serving: Start) -> None:
     serving(started=False).await_lull()
 
 
-def test_a_classifier_asks_before_it_keeps_all_waiting(world: World) -> None:
-    asked: list[int] = []
-    Classifier(world.bundle(), 1, pause=lambda: asked.append(1))
-    assert asked == [1, 1]
+def test_a_classifier_asks_before_it_keeps_all_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    read = Bundle.statistics
+
+    def statistics(of: Bundle) -> ClassStatistics:
+        done.append("statistics")
+        return read(of)
+
+    monkeypatch.setattr(Bundle, "statistics", statistics)
+    Classifier(world.bundle(), 1, pause=lambda: done.append("asked"))
+    assert done == ["asked", "statistics", "asked", "asked"]
+
+
+def test_a_daemon_gives_the_serving_thread_its_turn_soon(root: Path, tmp_path: Path) -> None:
+    """In a process of its own, for the setting is the process's. Python's default would hold a frame up thrice 5 ms."""
+    code = f"""
+import contextlib, sys
+from agent.config import Config, Device
+from agent.daemon import Daemon
+from agent.first_model import FirstModelError
+before_s = sys.getswitchinterval()
+with contextlib.suppress(FirstModelError):
+    Daemon(Config(device=Device(state_dir={str(tmp_path)!r})))
+print(before_s, sys.getswitchinterval())
+"""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert [float(part) for part in ran.stdout.split()] == [0.005, SWITCH_S]
 
 
 def test_asking_is_in_turn_with_the_frames_and_counted_nowhere(
