@@ -36,6 +36,7 @@ def test_figures_are_of_our_swaps_and_their_ratio_to_none() -> None:
     assert found.figures["p99_ratio"] == pytest.approx(2.0)
     assert found.figures["max_gap_ms"] == pytest.approx(3.0)  # one verdict came 3 ms later than its place in the stream
     rows = {row["stream"]: row for row in found.rows}
+    assert rows[OURS]["usual_max_gap_ms"] == pytest.approx(1.5)  # of two blocks, one without such a gap
     assert [rows[kind]["swaps"] for kind in (WITHOUT, OURS, RIVAL)] == [0, 8, 4]
     assert rows[OURS]["longest_ms"] == pytest.approx(5.0) and rows[OURS]["ms_a_swap"] == pytest.approx(500.0)
     assert rows[RIVAL]["dropped"] == 7 and rows[WITHOUT]["ms_a_swap"] is None
