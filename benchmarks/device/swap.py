@@ -129,8 +129,8 @@ def findings(blocks: Sequence[Block], growth_mib: float) -> Findings:
         rows=[_row(blocks, kind) for kind in (WITHOUT, OURS, RIVAL)],
         targets=TARGETS,
         notes=(
-            "max gap without swaps is what the machine's other work and Python's own scheduling come to; usual max gap, "
-            "the median of the blocks' longest, shows what swaps add where one such moment decides the maximum.",
+            "max gap without swaps is what the machine's other work and Python's own scheduling come to; usual max "
+            "gap, the median of the blocks' longest, shows what swaps add where one such moment decides the maximum.",
             f"The process made {sum(block.swaps for block in blocks)} swaps while its growth was measured.",
             *(
                 ["It ran with real-time priority: what else the machine had to do waited."]
