@@ -217,6 +217,7 @@ class Workshop:
             self._put(ev.RollbackFailed(self._now(), str(error)))
             return []
         self._inference.swap(classifier)
+        self._inference.await_lull()
         try:
             self._models.roll_back(command.to)
             previous = self._models.previous()

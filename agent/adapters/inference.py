@@ -30,8 +30,6 @@ LARGEST = np.finfo(np.float32).max
 """TFLite's own kernels, which run where XNNPACK does not, make this of infinity."""
 LULL_S = 0.05
 """Within so much a stream of 20 images a second has a lull; nobody waits longer for one."""
-
-
 SWITCH_S = 0.001
 """Python's own is 0.005, and a frame passes through three threads."""
 

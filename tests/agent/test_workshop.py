@@ -149,8 +149,10 @@ def test_whatever_keeps_all_threads_waiting_begins_just_after_a_frame(
 
     monkeypatch.setattr(ModelStore, "load", loaded)
     monkeypatch.setattr(shop.inference, "await_lull", lambda: done.append("lull"))
-    shop(do.Promote(2))
-    assert done == ["lull", "load", "lull", "lull", "lull", "lull", "load"]
+    for command in (do.Promote(2), do.RollBack(1)):
+        done.clear()
+        shop(command)
+        assert done == ["lull", "load", "lull", "lull", "lull", "lull", "load"]
 
 
 def test_the_swap_is_measured_with_the_first_frame_of_the_new_model(

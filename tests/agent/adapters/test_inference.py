@@ -331,7 +331,7 @@ def test_a_classifier_asks_before_it_keeps_all_waiting(world: World, monkeypatch
 
 
 def test_a_daemon_gives_the_serving_thread_its_turn_soon(root: Path, tmp_path: Path) -> None:
-    """In a process of its own, for the setting is the process's. Python's default would hold a frame up thrice 5 ms."""
+    """In a process of its own, for the setting is the process's. Python's own 5 ms hold a frame up at every thread."""
     code = f"""
 import contextlib, sys
 from agent.config import Config, Device
