@@ -18,7 +18,7 @@ from benchmarks.setting import Setting
 from benchmarks.stopwatch import Stopwatch
 from cloud_teacher import compute
 from cloud_teacher.datasets import Dataset
-from cloud_teacher.distil import FEATURES_WEIGHT, LABELS_WEIGHT, LOGITS_WEIGHT, Recipe, choose, distil
+from cloud_teacher.distil import LABELS_WEIGHT, LOGITS_WEIGHT, Recipe, choose, distil, features_weight
 from cloud_teacher.progress import Report
 from cloud_teacher.train import Rows, identity_of
 from transfer.blueprint import macs, parameters
@@ -80,6 +80,7 @@ def recipe(setting: Setting, size: Size, seed: int) -> Recipe:
         most_parameters=size.most_parameters,
         views=plan.views,
         holdout_per_class=0,
+        features_weight=features_weight(setting.teacher.widths, size.depth),
     )
 
 
@@ -104,7 +105,7 @@ def trained(setting: Setting, data: Dataset, recipe: Recipe, report: Report) -> 
 
 def matters(recipe: Recipe) -> tuple[object, ...]:
     """What a training by this recipe depends on, for `Cell.matters`."""
-    return recipe, LOGITS_WEIGHT, FEATURES_WEIGHT, LABELS_WEIGHT
+    return recipe, LOGITS_WEIGHT, recipe.features_weight, LABELS_WEIGHT
 
 
 def stopwatch(setting: Setting, report: Report, *matters: object) -> Stopwatch:

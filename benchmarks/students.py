@@ -17,7 +17,7 @@ import msgspec
 
 from benchmarks.setting import Setting, teacher_key
 from cloud_teacher.compress import compress
-from cloud_teacher.distil import Recipe
+from cloud_teacher.distil import Recipe, features_weight
 from cloud_teacher.train import identity_of
 from cloud_teacher.zoo import Teacher
 from transfer import bundle
@@ -49,6 +49,7 @@ def recipe(setting: Setting, known: Sequence[str], seed: int = 0) -> Recipe:
         most_parameters=plan.most_parameters,
         views=plan.views,
         holdout_per_class=plan.holdout_per_class,
+        features_weight=features_weight(setting.teacher.widths, plan.depth),
     )
 
 

@@ -21,7 +21,7 @@ from benchmarks.methods import METHODS, learner, matters
 from benchmarks.setting import Setting
 from benchmarks.students import Knowing, key, recipe, student
 from benchmarks.table import Table
-from cloud_teacher.distil import Recipe
+from cloud_teacher.distil import Recipe, features_weight
 from cloud_teacher.progress import Report
 from transfer import tflite
 from transfer.blueprint import parameters
@@ -60,7 +60,8 @@ def cells(setting: Setting) -> list[Cell]:
 def _recipe(setting: Setting, size: Size, seed: int) -> Recipe:
     """The scale's student, of another size."""
     usual = recipe(setting, setting.known_without(setting.new_category), seed)
-    return replace(usual, depth=size.depth, most_parameters=size.most_parameters)
+    weight = features_weight(setting.teacher.widths, size.depth)
+    return replace(usual, depth=size.depth, most_parameters=size.most_parameters, features_weight=weight)
 
 
 def _measure(setting: Setting, name: str, knowing: Knowing, recipe: Recipe, seed: int, report: Report) -> Measured:

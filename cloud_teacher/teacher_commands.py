@@ -17,7 +17,7 @@ from cloud_teacher.augmentation import Augmentation, papers
 from cloud_teacher.compress import Compressed, check_new
 from cloud_teacher.compress import compress as make_student
 from cloud_teacher.datasets import Dataset, DatasetError, default_cache
-from cloud_teacher.distil import CompressionError, Recipe
+from cloud_teacher.distil import CompressionError, Recipe, features_weight
 from cloud_teacher.fleet_commands import address_of, topics_of
 from cloud_teacher.given_shape import student_shape
 from cloud_teacher.labels import read_labels
@@ -80,7 +80,10 @@ def compress(arguments: argparse.Namespace) -> int:
     shape = _shape(arguments, teacher)
     dataset = _dataset(arguments, arguments.size or teacher.input.height, cache, report)
     depth, schedule = default_student(dataset, teacher.widths)
-    recipe = _recipe(arguments, _known(dataset.name, dataset.labels, arguments), depth, schedule)
+    if shape is not None:
+        depth = max(map(len, shape.groups))
+    known = _known(dataset.name, dataset.labels, arguments)
+    recipe = _recipe(arguments, teacher, known, arguments.blocks or depth, schedule)
     started = time.monotonic()
     made = make_student(
         teacher,
@@ -113,7 +116,8 @@ def _compress_unlabelled(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     pictures = unlabelled(arguments.unlabelled, teacher.input, report=report)
     schedule = Schedule(max(4, min(40, UNLABELLED_VIEWS // len(pictures))), batch_size=32, learning_rate=0.05)
-    recipe = _recipe(arguments, known, min(2, max(map(len, teacher.widths))), schedule)
+    depth = arguments.blocks or min(2, max(map(len, teacher.widths)))
+    recipe = _recipe(arguments, teacher, known, depth, schedule)
     made = compress_unlabelled(
         teacher, pictures, recipe, out_dir=arguments.out, key=key, cache_dir=cache, report=report
     )
@@ -122,11 +126,13 @@ def _compress_unlabelled(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe(arguments: argparse.Namespace, known: tuple[str, ...], depth: int, schedule: Schedule) -> Recipe:
+def _recipe(
+    arguments: argparse.Namespace, teacher: Teacher, known: tuple[str, ...], depth: int, schedule: Schedule
+) -> Recipe:
     return Recipe(
         known=known,
         schedule=_adjusted(schedule, arguments),
-        depth=arguments.blocks or depth,
+        depth=depth,
         threshold=arguments.threshold,
         most_parameters=arguments.params,
         most_macs=arguments.macs,
@@ -136,6 +142,7 @@ def _recipe(arguments: argparse.Namespace, known: tuple[str, ...], depth: int, s
         quantise=arguments.quantise,
         inherit=not arguments.from_scratch,
         taught=arguments.taught,
+        features_weight=features_weight(teacher.widths, depth),
     )
 
 

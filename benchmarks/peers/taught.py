@@ -14,7 +14,7 @@ from torch.nn import functional
 from benchmarks.peers.torch_pruning import Pruned
 from cloud_teacher import compute
 from cloud_teacher.datasets import Dataset
-from cloud_teacher.distil import FEATURES_WEIGHT, LABELS_WEIGHT, LOGITS_WEIGHT, Recipe, apart
+from cloud_teacher.distil import LABELS_WEIGHT, LOGITS_WEIGHT, Recipe, apart
 from cloud_teacher.progress import Report
 from cloud_teacher.teacher_outputs import TeacherOutputs, picture
 from cloud_teacher.train import AfterEpoch, Rows, identity_of, optimise
@@ -51,10 +51,10 @@ def taught(
         labels: Tensor = functional.cross_entropy(logits[:, known], wanted)
         features = apart(mine.feature.float(), said.features.to(compute.device())[:, kept])
         speech = apart(logits, said.logits.to(compute.device()))
-        return LABELS_WEIGHT * labels + LOGITS_WEIGHT * speech + FEATURES_WEIGHT * features
+        return LABELS_WEIGHT * labels + LOGITS_WEIGHT * speech + recipe.features_weight * features
 
     shapes = [tuple(weight.shape) for weight in net.parameters()]
-    weights = (LOGITS_WEIGHT, FEATURES_WEIGHT, LABELS_WEIGHT)
+    weights = (LOGITS_WEIGHT, recipe.features_weight, LABELS_WEIGHT)
     identity = identity_of("peer", teacher.digest, data.fingerprint, shapes, pruned.feature, recipe, weights)
     optimise(
         net,

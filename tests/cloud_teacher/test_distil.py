@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from cloud_teacher.datasets import Dataset
-from cloud_teacher.distil import CompressionError, Recipe, choose, distil, narrowed
+from cloud_teacher.distil import (
+    FEATURES_WEIGHT,
+    SHALLOW_FEATURES_WEIGHT,
+    CompressionError,
+    Recipe,
+    choose,
+    distil,
+    features_weight,
+    narrowed,
+)
 from cloud_teacher.progress import silent
 from cloud_teacher.train import Schedule
 from cloud_teacher.zoo import Teacher
@@ -86,3 +95,22 @@ def test_every_image_of_a_batch_of_judges_counts(teacher: Teacher, dataset: Data
     ordered = shrunk_spec(teacher.spec, choose(teacher, dataset.train_images, recipe))
     mixed = shrunk_spec(teacher.spec, choose(teacher, shuffled, recipe))
     assert parameters(ordered) == pytest.approx(parameters(mixed), rel=0.15)
+
+
+def test_a_student_much_shallower_than_its_teacher_need_not_have_its_feature() -> None:
+    resnet56, wrn28 = [[16] * 9, [32] * 9, [64] * 9], [[160] * 4] * 3
+    assert [features_weight(resnet56, depth) for depth in (1, 2)] == [SHALLOW_FEATURES_WEIGHT] * 2
+    assert features_weight(resnet56, 3) == features_weight(wrn28, 1) == FEATURES_WEIGHT
+
+
+def test_what_the_feature_counts_decides_the_training_and_its_name(
+    teacher: Teacher, dataset: Dataset, tmp_path: Path
+) -> None:
+    """A checkpoint of another weight must not be gone on with; the usual weight does not change older names."""
+    recipe = replace(Recipe(KNOWN, SCHEDULE), schedule=replace(SCHEDULE, epochs=1))
+    other = replace(recipe, features_weight=0.0)
+    assert "features_weight" not in repr(recipe) and "features_weight=0.0" in repr(other) and "known=" in repr(recipe)
+    data = dataset.only(KNOWN)
+    rows, chosen = np.arange(len(data.train_images)), choose(teacher, data.train_images, recipe)
+    with_it, without = (distil(teacher, data, rows, chosen, each, tmp_path, silent) for each in (recipe, other))
+    assert any(not torch.equal(a, b) for a, b in zip(with_it.parameters(), without.parameters(), strict=True))
