@@ -20,6 +20,7 @@ from cloud_teacher.answer_cache import AnswerCache
 from cloud_teacher.zoo import Teacher
 from transfer import bundle, wire
 from transfer.activations import encode
+from transfer.chunks import cut
 from transfer.preprocess import ImageError, decode_image, fit
 from transfer.questions import Question, QuestionError, check
 
@@ -179,7 +180,7 @@ class TeacherWorker:
             refused = opened.refused or Refused("failed", "no answer was computed")
             return [refusal(request.request_id, refused.code, str(refused))]
         until = request.from_offset + request.max_bytes if isinstance(request, wire.BundleRequest) else None
-        pieces = wire.chunks(
+        pieces = cut(
             request.request_id,
             "bundle" if isinstance(request, wire.BundleRequest) else "activations",
             whole,

@@ -17,6 +17,7 @@ import msgspec
 from agent.adapters.job_folder import JobFolders
 from agent.adapters.teacher_shelf import TeacherShelf
 from transfer import activations, bundle, wire
+from transfer.chunks import Assembly
 from transfer.durable import sync_directory, write_atomic
 from transfer.preprocess import encode_png
 
@@ -42,7 +43,7 @@ class _Pending:
     message: wire.ActivationRequest | wire.BundleRequest
     target: Path
     asked_until: int = 0
-    assembly: wire.Assembly = field(init=False)
+    assembly: Assembly = field(init=False)
 
     def __post_init__(self) -> None:
         self.begin_anew()
@@ -50,7 +51,7 @@ class _Pending:
     def begin_anew(self) -> None:
         asked = self.message
         most = activations.most_bytes(asked) if isinstance(asked, wire.ActivationRequest) else wire.MAX_TRANSFER_BYTES
-        self.assembly = wire.Assembly(asked.request_id, limit_bytes=most)
+        self.assembly = Assembly(asked.request_id, limit_bytes=most)
         self.asked_until = 0
 
 

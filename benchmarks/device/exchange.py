@@ -14,6 +14,7 @@ from cloud_teacher.broker_link import BrokerAddress, BrokerError, BrokerLink
 from cloud_teacher.worker import TeacherWorker
 from demo import broker
 from transfer import wire
+from transfer.chunks import Assembly
 
 HOST = "127.0.0.1"
 TIMEOUT_S = 300.0
@@ -69,7 +70,7 @@ def _link(port: int, topic: str, heard: queue.Queue[bytes], stack: ExitStack) ->
 
 
 def _collected(answers: queue.Queue[bytes], request_id: str) -> bytes:
-    assembly, whole = wire.Assembly(request_id), None
+    assembly, whole = Assembly(request_id), None
     while whole is None:
         reply = wire.decode_reply(answers.get(timeout=TIMEOUT_S))
         if isinstance(reply, wire.Refusal):

@@ -16,6 +16,7 @@ from cloud_teacher.worker import MAX_PICTURES, AnswerCache, TeacherWorker, allow
 from cloud_teacher.zoo import Teacher
 from transfer import bundle, wire
 from transfer.activations import decode
+from transfer.chunks import Assembly
 from transfer.preprocess import encode_png
 from transfer.questions import Question
 from transfer.wire import ActivationRequest, BlockWanted, BundleRequest
@@ -54,7 +55,7 @@ def ask(teacher: Teacher, dataset: Dataset) -> Ask:
 
 
 def whole(payloads: list[bytes], request_id: str = "r1") -> bytes:
-    assembly = wire.Assembly(request_id)
+    assembly = Assembly(request_id)
     done = [assembly.add(wire.decode(payload, wire.Chunk)) for payload in payloads]
     assert done[-1] is not None and all(part is None for part in done[:-1])
     return done[-1]
@@ -188,7 +189,7 @@ def bundle_request(offset: int, most: int) -> BundleRequest:
 
 
 def test_the_bundle_comes_in_slices_and_unpacks(worker: TeacherWorker, teacher: Teacher, tmp_path: Path) -> None:
-    assembly, packed = wire.Assembly("b"), None
+    assembly, packed = Assembly("b"), None
     while packed is None:
         before = assembly.next_offset
         payloads = worker.answer(bundle_request(before, 5000), limit_bytes=2000)

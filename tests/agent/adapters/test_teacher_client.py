@@ -23,6 +23,7 @@ from agent.adapters.teacher_client import TeacherClient, TeacherClientError
 from agent.trainer import inputs, teacher
 from transfer import activations, bundle, preprocess, signing, wire
 from transfer.activations import Activations
+from transfer.chunks import cut
 
 TOPICS = wire.Topics("understudy", "home", "cam")
 JOB = "job-000001"
@@ -77,9 +78,7 @@ class Conversation:
 
     def chunks(self, request: wire.ActivationRequest, limit_bytes: int = 1200, **changes: Any) -> list[bytes]:
         whole = self.answer(request, **changes)
-        some = wire.chunks(
-            request.request_id, "activations", whole, from_offset=request.from_offset, limit_bytes=limit_bytes
-        )
+        some = cut(request.request_id, "activations", whole, from_offset=request.from_offset, limit_bytes=limit_bytes)
         return [wire.encode(chunk) for chunk in some]
 
     def take(self, payloads: list[bytes]) -> None:
@@ -336,7 +335,7 @@ def slices(talk: Conversation, packed: bytes, *, limit_bytes: int = 3_000, lose:
         request = talk.sent.pop(0)
         assert isinstance(request, wire.BundleRequest)
         until = request.from_offset + request.max_bytes
-        for chunk in wire.chunks(
+        for chunk in cut(
             request.request_id,
             "bundle",
             packed,

@@ -12,6 +12,7 @@ from benchmarks.device.wire import random_teacher
 from cloud_teacher.worker import TeacherWorker
 from transfer import wire
 from transfer.activations import decode
+from transfer.chunks import cut
 from transfer.preprocess import encode_png
 from transfer.spec import resnet_cifar
 
@@ -37,7 +38,7 @@ def test_what_is_counted_is_the_messages_and_little_more(worker: TeacherWorker) 
     request = ask()
     found = exchange(worker, request)
     assert decode(found.answer).logits.shape == (2, 2, 10)
-    chunk = next(wire.chunks("r", "activations", found.answer))
+    chunk = next(cut("r", "activations", found.answer))
     assert 0 < found.up_bytes - len(wire.encode(request)) < 200
     assert 0 < found.down_bytes - len(wire.encode(chunk)) < 200
 
