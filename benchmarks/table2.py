@@ -29,7 +29,7 @@ TABLE = Table("Compression beside published work; int8", ("size", "format", "byt
 
 
 def cells(setting: Setting) -> list[Cell]:
-    """The students of every budget, as float32 and as int8."""
+    """The students of every shape, as float32 and as int8."""
     return [
         Cell(
             compression.named("default", size, setting) + suffix,
@@ -38,7 +38,7 @@ def cells(setting: Setting) -> list[Cell]:
             (VERSION, compression.matters(recipe)),
             {"size": size.name, "format": "int8" if suffix else "float32"},
         )
-        for size in compression.budgets(setting)
+        for size in compression.shapes(setting)
         for suffix in ("", "-int8")
         for seed in setting.seed_range
         for recipe in [replace(compression.recipe(setting, size, seed), quantise="dynamic_int8" if suffix else "none")]

@@ -19,20 +19,23 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     return toy.teacher(tmp_path_factory.mktemp("teacher"))
 
 
-def test_the_budgets_are_those_of_a_resnet_20_and_of_one_block_a_group() -> None:
+def test_the_budgets_are_those_of_a_resnet_20_and_of_a_resnet_8() -> None:
     assert compression.SMALL.most_parameters is not None and compression.SMALLEST.most_parameters is not None
     assert 0 <= compression.SMALL.most_parameters - parameters(resnet_cifar(20, 10)) < 300
-    assert parameters(resnet_cifar(8, 10)) <= compression.SMALLEST.most_parameters
+    assert 0 <= compression.SMALLEST.most_parameters - parameters(resnet_cifar(8, 10)) < 5_000
+    assert compression.ONE_BLOCK.most_parameters == compression.SMALLEST.most_parameters
+    assert compression.ONE_BLOCK.depth == 1
 
 
 def test_default_names_the_first_budget_alone(teacher: Teacher, tmp_path: Path) -> None:
     setting = toy.setting("table1", teacher, tmp_path, plan=CPU, quick=False)
     names = [compression.named("default", size, setting) for size in compression.budgets(setting)]
     assert names == ["default", "default-0.08m"]
+    assert compression.shapes(setting) == (*compression.budgets(setting), compression.ONE_BLOCK)
     assert compression.named("plain", compression.SMALL, setting) == "plain-0.27m"
     assert [size.threshold for size in compression.thresholds(setting)] == [1.0, 0.9, 0.8, 0.7]
     paper = toy.setting("table1", teacher, tmp_path, plan=CPU, quick=False, scale="paper")
-    assert [size.name for size in compression.budgets(paper)] == ["2.00m", "1.42m", "0.60m", "0.23m"]
+    assert [size.name for size in compression.shapes(paper)] == ["2.00m", "1.42m", "0.60m", "0.23m"]
 
 
 def test_the_same_training_is_found_again_with_its_seconds(teacher: Teacher, tmp_path: Path) -> None:
