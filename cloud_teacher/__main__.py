@@ -65,7 +65,12 @@ def teacher_main(argv: Sequence[str] | None = None, prog: str = "understudy teac
         "--known", metavar="A,B,C", help="the categories the student is to know; only these are shown (default all)"
     )
     known.add_argument("--unknown", metavar="X,Y", help="all categories but these")
-    compress.add_argument("--blocks", type=int, metavar="N", help="blocks kept of each group: the last N")
+    compress.add_argument(
+        "--blocks",
+        type=int,
+        metavar="N",
+        help="blocks kept of each group: the last N (under a limit, two thin ones are better than one)",
+    )
     width = compress.add_mutually_exclusive_group()
     width.add_argument(
         "--threshold", type=share_of_zeros, metavar="P", help="prune filters whose map is >= P zeros (0.7 to 1)"
