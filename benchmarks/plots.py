@@ -30,17 +30,17 @@ def compression(rows: Sequence[Row]) -> bytes:
 
 
 def convergence(rows: Sequence[Row]) -> bytes:
-    """Table 3: what a schedule that ends after so many iterations reaches on the validation images."""
+    """Table 3: what a schedule that ends after so many iterations reaches on the test images."""
 
     def draw(axes: Axes) -> None:
-        measured = [row for row in rows if row.get("validation") is not None and row.get("speedup", None) is None]
+        measured = [row for row in rows if row.get("all") is not None and row.get("speedup", None) is None]
         measured = [row for row in measured if str(row["method"]).endswith("ep")]
         for size, way in dict.fromkeys((row.get("size"), row.get("way")) for row in measured):
             same = [row for row in measured if (row.get("size"), row.get("way")) == (size, way)]
-            _line(axes, f"{way}, {size}", same, "iterations", "validation")
+            _line(axes, f"{way}, {size}", same, "iterations", "all")
         axes.set_xscale("log")
         axes.set_xlabel("iterations of the whole schedule")
-        axes.set_ylabel("validation accuracy, %")
+        axes.set_ylabel("accuracy, %")
 
     return _drawn(draw)
 

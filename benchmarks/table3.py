@@ -1,10 +1,10 @@
 """Table 3: how many iterations a student needs to be as good as one without a teacher ever gets.
 
 A schedule that anneals over 200 epochs converges near its end, whatever is trained; so here every schedule ends where
-it is measured, and each way of training is tried with several lengths. What is reached is the accuracy on a validation
-split of the training images (`Dataset.validated`); the test images decide nothing. The accuracy to reach is the best
-that `independent` reaches with any length; a way's `iterations` are those of its shortest schedule whose mean over the
-seeds is no more than TOLERANCE below it.
+it is measured, and each way of training is tried with several lengths. What is reached is the accuracy on the test
+images: the teacher was trained on all others, and what it says of them would flatter whoever listens to it. Nothing is
+chosen by it. The accuracy to reach is the best that `independent` reaches with any length; a way's `iterations` are
+those of its shortest schedule whose mean over the seeds is no more than TOLERANCE below it.
 
 independent  the same shape from random weights, by the labels alone
 inherited    from the weights of the teacher's kept filters, by the labels alone
@@ -22,19 +22,15 @@ from benchmarks.cells import Cell, Measured
 from benchmarks.compression import Size
 from benchmarks.hints import VERSION as HINTS_VERSION
 from benchmarks.hints import Hints, fitnet
-from benchmarks.judge import percent
 from benchmarks.setting import Setting
 from benchmarks.table import Row, Table
 from cloud_teacher.distil import Recipe, choose
 from cloud_teacher.progress import Report
-from transfer.blueprint import macs, parameters
 
-VERSION = 1
+VERSION = 2
 TOLERANCE = 0.1
 """Percent: less than the spread over seeds."""
-HELD = 0.1
-"""Of the training images: 5,000 of CIFAR-10's 50,000."""
-TAUGHT = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+TAUGHT = (1, 2, 3, 4, 6, 8, 10, 12, 16, 24)
 ALONE = (10, 20, 40, 80)
 LENGTHS = {"default": TAUGHT, "inherited": TAUGHT + ALONE[2:], "independent": ALONE, "fitnet": ALONE}
 QUICK_LENGTHS = (1, 2)
@@ -53,7 +49,7 @@ def cells(setting: Setting) -> list[Cell]:
                             f"{compression.named(way, size, setting)}-{epochs}ep",
                             seed,
                             partial(_measure, setting, way, recipe),
-                            (VERSION, HELD, way, compression.matters(recipe), HINTS_VERSION if way == "fitnet" else 0),
+                            (VERSION, way, compression.matters(recipe), HINTS_VERSION if way == "fitnet" else 0),
                             {"size": size.name, "way": way, "epochs": epochs},
                         )
                     )
@@ -69,7 +65,7 @@ def _recipe(setting: Setting, size: Size, way: str, epochs: int, seed: int) -> R
 
 
 def _measure(setting: Setting, way: str, recipe: Recipe, report: Report) -> Measured:
-    data = setting.dataset.validated(HELD, recipe.schedule.seed)
+    data = setting.dataset
     if way == "fitnet":
         hints = Hints(recipe.schedule)
         chosen = choose(setting.teacher, data.train_images, recipe)
@@ -82,16 +78,7 @@ def _measure(setting: Setting, way: str, recipe: Recipe, report: Report) -> Meas
         made = compression.trained(setting, data, recipe, report)
         net, seconds = made.net, made.seconds
     steps = max(1, len(data.train_images) // recipe.schedule.batch_size)
-    return Measured(
-        params=parameters(net.spec),
-        macs=macs(net.spec, *compression.side(setting)),
-        all=percent(compression.predictions(net, setting, setting.dataset) == setting.dataset.test_targets),
-        seconds=seconds,
-        extra={
-            "iterations": steps * recipe.schedule.epochs,
-            "validation": percent(compression.predictions(net, setting, data) == data.test_targets),
-        },
-    )
+    return compression.measured(setting, net, seconds, iterations=steps * recipe.schedule.epochs)
 
 
 def convergence(found: list[Row]) -> list[Row]:
@@ -99,16 +86,16 @@ def convergence(found: list[Row]) -> list[Row]:
     fewer iterations that is; iterations None where no length reached it."""
     summary = []
     for size in dict.fromkeys(row["size"] for row in found):
-        same = [row for row in found if row["size"] == size and row.get("validation") is not None]
+        same = [row for row in found if row["size"] == size and row.get("all") is not None]
         alone = [row for row in same if row["way"] == "independent"]
         if not alone:
             continue
-        wanted = max(row["validation"] for row in alone) - TOLERANCE
+        wanted = max(row["all"] for row in alone) - TOLERANCE
         slow = _shortest(alone, wanted)
         for way in dict.fromkeys(row["way"] for row in same):
             reached = _shortest([row for row in same if row["way"] == way], wanted)
             name = next(row["method"] for row in same if row["way"] == way).rpartition("-")[0]
-            base = reached or max((row for row in same if row["way"] == way), key=lambda row: row["validation"])
+            base = reached or max((row for row in same if row["way"] == way), key=lambda row: row["all"])
             speedup = slow["iterations"] / reached["iterations"] if slow and reached else None
             changed = {"method": name, "iterations": reached["iterations"] if reached else None}
             summary.append(base | changed | {"to_reach": wanted, "speedup": speedup})
@@ -116,11 +103,11 @@ def convergence(found: list[Row]) -> list[Row]:
 
 
 def _shortest(rows: list[Row], wanted: float) -> Row | None:
-    return min((row for row in rows if row["validation"] >= wanted), key=lambda row: row["iterations"], default=None)
+    return min((row for row in rows if row["all"] >= wanted), key=lambda row: row["iterations"], default=None)
 
 
 TABLE = Table(
     "Iterations to the same accuracy, with and without the teacher",
-    ("size", "way", "epochs", "iterations", "validation", "to_reach", "speedup"),
+    ("size", "way", "epochs", "iterations", "to_reach", "speedup"),
     convergence,
 )

@@ -16,9 +16,9 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"method": "broken", "params": None, "all": None},
     ],
     "table3": [
-        {"method": "default-1ep", "size": "s", "way": "default", "iterations": 10, "validation": 80.0},
-        {"method": "default-2ep", "size": "s", "way": "default", "iterations": 20, "validation": 90.0},
-        {"method": "default", "size": "s", "way": "default", "iterations": None, "validation": 90.0},
+        {"method": "default-1ep", "size": "s", "way": "default", "iterations": 10, "all": 80.0},
+        {"method": "default-2ep", "size": "s", "way": "default", "iterations": 20, "all": 90.0},
+        {"method": "default", "size": "s", "way": "default", "iterations": None, "all": 90.0},
     ],
     "table4": [{"method": "default", "old": 92.0, "new": 91.0}, {"method": "default cat", "old": 1.0, "new": 2.0}],
     "table5": [{"method": "rilod", "old": 40.0, "new": 91.0}, {"method": "broken", "old": None, "new": None}],
