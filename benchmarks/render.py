@@ -182,7 +182,7 @@ def _text(column: str, value: Any) -> str:
     if column in ("params", "macs", "trainable"):
         return f"{value / 1e6:.3g} M" if value >= 1e4 else f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.2f}"
+        return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.2f}"
     if isinstance(value, int):
         return f"{value:,}" if value >= 10_000 else str(value)
     return str(value).replace("|", "\\|").replace("\n", " ")

@@ -137,6 +137,8 @@ def _text(name: str, value: Any) -> str:
             (f"{value / unit:.3g} {letter}" for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= unit),
             str(value),
         )
+    if isinstance(value, float) and abs(value) >= 1_000:
+        return f"{value:,.0f}"
     if isinstance(value, float):
         return f"{value:.2f}" if value == 0 or abs(value) >= 0.05 else f"{value:.1e}"
     return str(value)

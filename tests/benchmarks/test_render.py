@@ -57,6 +57,10 @@ def test_what_was_not_measured_is_said_to_be_missing() -> None:
     assert page.index("table4 --scale paper") > page.index("## Table 4")
 
 
+def test_hours_are_told_in_whole_seconds() -> None:
+    assert "| 9,549 |" in render.grid([ROW | {"seconds": 9548.7363}])
+
+
 def test_columns_of_which_nothing_is_known_are_left_out_and_errors_are_shown() -> None:
     failed = {"method": "depgraph", "all": None, "error": "ModuleNotFoundError: no | such\nmodule"}
     grid = render.grid([ROW | {"old": None, "new": None, "harmonic": None}, failed])
