@@ -25,7 +25,7 @@ from benchmarks.judge import percent
 from benchmarks.peers.plain import plain
 from benchmarks.setting import Setting
 from benchmarks.table import Table
-from cloud_teacher.distil import PRUNING_BATCH, Recipe, choose
+from cloud_teacher.distil import FEATURES_WEIGHT, PRUNING_BATCH, Recipe, choose
 from cloud_teacher.progress import Report
 from transfer.blueprint import parameters
 from transfer.limit import Limit
@@ -68,7 +68,10 @@ def changed(recipe: Recipe, way: str) -> Recipe:
         return recipe
     if way == "plain":
         return plain(replace(recipe, score="zeros"))
-    return replace(recipe, score="gradient" if way == "gradient" else "zeros")
+    if way == "zeros":
+        return replace(recipe, score="zeros")
+    # These two keep all blocks, whatever the size.
+    return replace(recipe, score="gradient" if way == "gradient" else "zeros", features_weight=FEATURES_WEIGHT)
 
 
 def _yes(flag: bool) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cells, table, table1
+from cloud_teacher.distil import FEATURES_WEIGHT, SHALLOW_FEATURES_WEIGHT, Recipe
+from cloud_teacher.train import Schedule
 from cloud_teacher.zoo import Teacher
 from tests.benchmarks import toy
 from transfer.blueprint import parameters
@@ -42,3 +44,10 @@ def test_depgraph_is_among_the_ways(teacher: Teacher, tmp_path: Path) -> None:
     assert not done[0].error
     row = table.rows(table1.TABLE, done)[0]
     assert row["params"] <= parameters(teacher.spec) // 2 and row["taught"] == "all" and row["all"] > 50
+
+
+def test_the_feature_counts_less_for_a_few_blocks_and_not_for_networks_that_keep_all() -> None:
+    recipe = Recipe(("a", "b"), Schedule(epochs=1), depth=1, features_weight=SHALLOW_FEATURES_WEIGHT)
+    weights = {way: table1.changed(recipe, way).features_weight for way in ("default", "zeros", *table1.PEERS)}
+    assert weights["default"] == weights["zeros"] == SHALLOW_FEATURES_WEIGHT
+    assert weights["gradient"] == weights["depgraph"] == FEATURES_WEIGHT
