@@ -20,13 +20,18 @@ def compression(rows: Sequence[Row]) -> bytes:
     """Table 1: accuracy over parameters, a line for each way to a size."""
 
     def draw(axes: Axes) -> None:
-        for way in dict.fromkeys(row["method"].partition("-")[0] for row in rows):
-            _line(axes, way, [row for row in rows if row["method"].partition("-")[0] == way], "params", "all")
+        for way in dict.fromkeys(_way(row) for row in rows):
+            _line(axes, way, [row for row in rows if _way(row) == way], "params", "all")
         axes.set_xscale("log")
         axes.set_xlabel("parameters")
         axes.set_ylabel("accuracy, %")
 
     return _drawn(draw)
+
+
+def _way(row: Row) -> str:
+    way, _, size = row["method"].partition("-")
+    return f"{way}, one block a group" if size.endswith("-1b") else str(way)
 
 
 def convergence(rows: Sequence[Row]) -> bytes:

@@ -13,6 +13,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "table1": [
         {"method": "zeros-p0.9", "params": 200_000, "all": 92.0},
         {"method": "zeros-p0.7", "params": 80_000, "all": 88.0},
+        {"method": "zeros-0.08m-1b", "params": 80_000, "all": 86.0},
         {"method": "broken", "params": None, "all": None},
     ],
     "table3": [
@@ -33,6 +34,7 @@ def test_a_plot_is_svg_that_names_its_lines_and_comes_out_the_same_again(table: 
     texts = {element.text for element in ElementTree.fromstring(drawn).iter() if element.tag.endswith("text")}
     assert SHOWN[table] in texts
     assert not texts & {"broken", "default cat"}
+    assert table != "table1" or "zeros, one block a group" in texts
     assert drawn == PLOTS[table](ROWS[table])
 
 
