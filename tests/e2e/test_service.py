@@ -98,8 +98,11 @@ def test_ready_watched_and_drained(tmp_path: Path, models: Models, data: Dataset
         daemon.wait()
     first = {line["origin"] for line in predictions(tmp_path)}
     # What was taken in before the end is in the log; the rest is taken in by the next life, nothing twice.
-    again = start(config)
+    again = start(config, NOTIFY_SOCKET=str(tmp_path / "notify"))
     try:
+        # The first life may have served all: before it is ready, a daemon has no handler of SIGTERM to exit 0 by.
+        while manager.recv(200) != b"READY=1":
+            pass
         until_s = time.monotonic() + 30
         while len(predictions(tmp_path)) < 60 and time.monotonic() < until_s:
             time.sleep(0.05)
