@@ -100,6 +100,8 @@ def _measure(arguments: argparse.Namespace, note: Any, report: Any) -> int:
     )
     try:
         with cells.stopping():
+            if not setting.quick:
+                cells.take_over(setting, table.published_at(setting))
             setting.open()
             known = module.cells(setting)
             _check_only(setting.only, [cell.method for cell in known])
@@ -110,7 +112,7 @@ def _measure(arguments: argparse.Namespace, note: Any, report: Any) -> int:
     if not arguments.json:
         print(table.shown(module.TABLE, found, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     if found and not setting.quick:
-        note(f"written to {table.save(setting, found).name}")
+        note(f"written to {table.save(setting, found, done).name}")
     if arguments.json:
         print(json.dumps(table.document(setting, found), ensure_ascii=False), flush=True)
     if stopped:

@@ -1,7 +1,8 @@
 """The unit of a benchmark: one method with one seed. What was measured is never measured again.
 
 A cell is named by everything its result depends on; the result is written to the cache as soon as it is there. So a
-benchmark that was stopped, by a signal or a power cut, is simply started again. Long trainings inside a cell go on from
+benchmark that was stopped, by a signal or a power cut, is simply started again. Tables are published with their cells
+(`table.save`), so another machine, whose cache is empty, goes on with them too. Long trainings inside a cell go on from
 their own checkpoints (`cloud_teacher.train.optimise`). What failed is kept too: it is tried again where it is asked
 for, and shown as failed where it is not.
 """
@@ -15,37 +16,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
-from benchmarks.setting import Setting
+from benchmarks.measured import Extra, Measured
+from benchmarks.setting import Setting, SettingError
 from cloud_teacher.progress import Report
 from cloud_teacher.train import identity_of
 from transfer.durable import write_atomic
 
-Extra = float | int | str | None
+NAME_DIGITS = 32
+"""Of a cell's identity, in the name of its file."""
 
 
 class Stopped(BaseException):
     """The benchmark is to end now and can be started again later. No Exception: nothing may take it for a failure."""
-
-
-class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What one cell found; accuracies in percent, None where a column makes no sense.
-
-    old, new: accuracy on the test images of the categories known before, learned since. all: on all of them, each
-    image counting once. harmonic: mean of old and new. seconds: of what the method itself takes, as the table says.
-    extra: more columns.
-    """
-
-    params: int | None = None
-    macs: int | None = None
-    old: float | None = None
-    new: float | None = None
-    all: float | None = None
-    harmonic: float | None = None
-    seconds: float | None = None
-    extra: dict[str, float | int | str | None] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +112,42 @@ def _asked(setting: Setting, cell: Cell) -> bool:
     return cell.wanted and setting.wants(cell.method)
 
 
+def published(setting: Setting, done: Sequence[Done]) -> list[dict[str, object]]:
+    """What is measured, as it is kept in a file of results beside the rows made of it."""
+    return [
+        {"name": _name(setting, one.cell), "method": one.cell.method, "seed": one.cell.seed}
+        | {"measured": msgspec.to_builtins(one.measured)}
+        for one in done
+        if one.measured is not None
+    ]
+
+
+class _Published(msgspec.Struct, frozen=True):
+    name: Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{{NAME_DIGITS}}}$")]
+    method: str
+    seed: int
+    measured: Measured
+
+
+class _Document(msgspec.Struct):
+    cells: list[_Published] = []
+
+
+def take_over(setting: Setting, path: Path) -> None:
+    """Whatever was measured elsewhere and published in `path`, as if it had been measured here. What is in the cache
+    stays: it is newer. Raises SettingError where the file is damaged: it would be overwritten by less."""
+    try:
+        document = msgspec.json.decode(path.read_bytes(), type=_Document)
+    except FileNotFoundError:
+        return
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path.name} cannot be read: {error}; mend it, or remove it to begin it anew") from error
+    for cell in document.cells:
+        kept = _kept_at(setting, cell.name)
+        if not kept.exists():
+            _keep(kept, setting.table, cell.method, cell.seed, cell.measured)
+
+
 def _run(setting: Setting, cell: Cell, note: Callable[[str], None]) -> Done:
     try:
         measured = cell.run(setting.report)
@@ -136,12 +158,14 @@ def _run(setting: Setting, cell: Cell, note: Callable[[str], None]) -> Done:
         done = Done(cell, measured)
     if done.error and _stored(setting, cell).measured is not None:
         return done  # Measured afresh in vain: the earlier result stays.
-    path = _path(setting, cell)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"table": setting.table, "method": cell.method, "seed": cell.seed}
-    kept |= {"measured": done.measured, "error": done.error}
-    write_atomic(path, msgspec.json.format(msgspec.json.encode(kept)))
+    _keep(_path(setting, cell), setting.table, cell.method, cell.seed, done.measured, done.error)
     return done
+
+
+def _keep(path: Path, table: str, method: str, seed: int, measured: Measured | None, error: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {"table": table, "method": method, "seed": seed, "measured": measured, "error": error}
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(kept)))
 
 
 def _stored(setting: Setting, cell: Cell) -> Done:
@@ -159,4 +183,12 @@ def _stored(setting: Setting, cell: Cell) -> Done:
 
 
 def _path(setting: Setting, cell: Cell) -> Path:
-    return setting.cache / "cells" / f"{identity(setting, cell)[:32]}.json"
+    return _kept_at(setting, _name(setting, cell))
+
+
+def _name(setting: Setting, cell: Cell) -> str:
+    return identity(setting, cell)[:NAME_DIGITS]
+
+
+def _kept_at(setting: Setting, name: str) -> Path:
+    return setting.cache / "cells" / f"{name}.json"

@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 
 from benchmarks.baselines.choice import Choice
-from benchmarks.cells import Cell, Measured
+from benchmarks.cells import Cell
 from benchmarks.learner import judged
+from benchmarks.measured import Measured
 from benchmarks.methods import METHODS, VERSION
 from benchmarks.setting import Setting, drawn
 from benchmarks.students import Knowing, key, recipe, student

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.cells import Measured
 from benchmarks.judge import percent
+from benchmarks.measured import Measured
 from benchmarks.setting import Setting
 from benchmarks.stopwatch import Stopwatch
 from cloud_teacher import compute

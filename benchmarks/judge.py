@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.adapters.inference import Classifier
-from benchmarks.cells import Measured
+from benchmarks.measured import Measured
 from cloud_teacher.datasets import Dataset
 from transfer.blueprint import macs, parameters
 from transfer.bundle import Bundle

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.cells import Measured
 from benchmarks.judge import measured, truth_in
+from benchmarks.measured import Measured
 from benchmarks.setting import Setting, drawn
 from cloud_teacher.datasets import Dataset
 from transfer.spec import NetSpec

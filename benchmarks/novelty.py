@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from agent.config import Config
 from benchmarks.baselines.old_images import features
-from benchmarks.cells import Cell, Extra, Measured
+from benchmarks.cells import Cell
+from benchmarks.measured import Extra, Measured
 from benchmarks.setting import Setting
 from benchmarks.students import Knowing, Student, key, recipe, student
 from benchmarks.table import Row, Table, mean

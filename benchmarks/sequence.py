@@ -13,9 +13,10 @@ from functools import partial
 import msgspec
 import numpy as np
 
-from benchmarks.cells import Cell, Extra, Measured
+from benchmarks.cells import Cell
 from benchmarks.judge import measured, percent, truth_in
 from benchmarks.learner import Learner, new_images
+from benchmarks.measured import Extra, Measured
 from benchmarks.methods import METHODS, learner, matters
 from benchmarks.setting import Setting
 from benchmarks.students import Knowing, key, recipe, student

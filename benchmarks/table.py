@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.cells import Cell, Done, Measured
+from benchmarks import cells
+from benchmarks.cells import Cell, Done
 from benchmarks.machine import processor
+from benchmarks.measured import Measured
 from benchmarks.setting import Setting
 from transfer.durable import write_atomic
 
@@ -84,11 +86,16 @@ def document(setting: Setting, found: Sequence[Row]) -> dict[str, Any]:
     return {"table": setting.table, "scale": setting.scale, "rows": [_rounded(row) for row in found]}
 
 
-def save(setting: Setting, found: Sequence[Row]) -> Path:
-    """Write `<table>-<scale>.json` with the conditions under which it was measured, and no path of this machine."""
-    setting.results.mkdir(parents=True, exist_ok=True)
-    path = setting.results / f"{setting.table}-{setting.scale}.json"
-    whole = document(setting, found) | {"conditions": conditions(setting)}
+def published_at(setting: Setting) -> Path:
+    return setting.results / f"{setting.table}-{setting.scale}.json"
+
+
+def save(setting: Setting, found: Sequence[Row], done: Sequence[Done]) -> Path:
+    """Write the file of results: the rows, the conditions under which they were measured, the cells that they were made
+    of, and no path of this machine."""
+    path = published_at(setting)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = document(setting, found) | {"conditions": conditions(setting), "cells": cells.published(setting, done)}
     write_atomic(path, (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode())
     return path
 

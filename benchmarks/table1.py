@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from benchmarks import compression
-from benchmarks.cells import Cell, Measured
+from benchmarks.cells import Cell
 from benchmarks.compression import Size
 from benchmarks.judge import percent
+from benchmarks.measured import Measured
 from benchmarks.peers.plain import plain
 from benchmarks.setting import Setting
 from benchmarks.table import Table

@@ -12,8 +12,9 @@ from functools import partial
 import numpy as np
 
 from benchmarks import compression
-from benchmarks.cells import Cell, Measured
+from benchmarks.cells import Cell
 from benchmarks.judge import percent
+from benchmarks.measured import Measured
 from benchmarks.setting import Setting
 from benchmarks.table import Table
 from cloud_teacher.compress import write_model

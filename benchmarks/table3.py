@@ -18,10 +18,11 @@ from dataclasses import replace
 from functools import partial
 
 from benchmarks import compression
-from benchmarks.cells import Cell, Measured
+from benchmarks.cells import Cell
 from benchmarks.compression import Size
 from benchmarks.hints import VERSION as HINTS_VERSION
 from benchmarks.hints import Hints, fitnet
+from benchmarks.measured import Measured
 from benchmarks.setting import Setting
 from benchmarks.table import Row, Table
 from cloud_teacher.distil import Recipe, choose

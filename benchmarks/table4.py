@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.cells import Cell, Measured
+from benchmarks.cells import Cell
 from benchmarks.learner import judged, new_images
+from benchmarks.measured import Measured
 from benchmarks.methods import METHODS, learner, matters
 from benchmarks.setting import Setting
 from benchmarks.students import Knowing, key, recipe, student

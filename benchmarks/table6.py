@@ -14,9 +14,10 @@ from functools import lru_cache, partial
 import numpy as np
 
 from benchmarks import compression, rounds
-from benchmarks.cells import Cell, Measured
+from benchmarks.cells import Cell
 from benchmarks.compression import Size
 from benchmarks.learner import judged, new_images
+from benchmarks.measured import Measured
 from benchmarks.methods import METHODS, learner, matters
 from benchmarks.setting import Setting
 from benchmarks.students import Knowing, key, recipe, student

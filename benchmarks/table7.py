@@ -27,11 +27,12 @@ from functools import partial
 import numpy as np
 
 from benchmarks import compression
-from benchmarks.cells import Cell, Measured
+from benchmarks.cells import Cell
 from benchmarks.compression import Size
 from benchmarks.hints import VERSION as HINTS_VERSION
 from benchmarks.hints import Hints, fitnet
 from benchmarks.judge import harmonic, percent
+from benchmarks.measured import Measured
 from benchmarks.setting import Setting
 from benchmarks.table import Table
 from cloud_teacher import unseen

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cells import Cell, Measured, Stopped, failed, identity, measure, stopping
-from benchmarks.setting import Setting
+from benchmarks.cells import Cell, Done, Stopped, failed, identity, measure, stopping, take_over
+from benchmarks.measured import Measured
+from benchmarks.setting import Setting, SettingError
+from benchmarks.table import save
 from cloud_teacher.progress import Report
 from cloud_teacher.zoo import Teacher
 from tests.benchmarks import toy
@@ -131,6 +133,52 @@ def test_a_damaged_result_is_measured_again(setting: Setting, damage: bytes) -> 
     path.write_bytes(damage)
     done, _ = measure(setting, [counting(calls, "a")], quiet)
     assert calls == ["a", "a"] and done[0].measured is not None
+
+
+def publish(setting: Setting, done: list[Done]) -> Path:
+    return save(setting, [], done)
+
+
+def test_another_machine_goes_on_with_what_was_published(setting: Setting, tmp_path: Path) -> None:
+    calls: list[str] = []
+    both = [counting(calls, "a", 61.5), counting(calls, "b", 62.5)]
+    here = changed(setting, results=tmp_path / "results")
+    first, _ = measure(here, both[:1], quiet)
+    path = publish(here, first)
+    elsewhere = changed(here, cache=tmp_path / "elsewhere")
+    take_over(elsewhere, path)
+    done, _ = measure(elsewhere, both, quiet)
+    assert calls == ["a", "b"] and done[0].measured == first[0].measured
+    # What changes the result is another cell: nothing published stands in for it.
+    other, _ = measure(changed(elsewhere, only=("b",)), [counting(calls, "a", matters=(1,))], quiet)
+    assert other[0].measured is None
+
+
+def test_what_is_in_the_cache_is_newer_than_what_was_published(setting: Setting, tmp_path: Path) -> None:
+    here = changed(setting, results=tmp_path / "results")
+    path = publish(here, measure(here, [counting([], "a", 61.5)], quiet)[0])
+    measure(changed(here, fresh=True), [counting([], "a", 70.0)], quiet)
+    take_over(here, path)
+    done, _ = measure(here, [counting([], "a")], quiet)
+    assert done[0].measured is not None and done[0].measured.all == 70.0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{", b"[]", b"\xff", b'{"cells": [{"name": "../../x", "method": "a", "seed": 0, "measured": {}}]}'],
+)
+def test_a_damaged_file_of_results_is_not_overwritten_by_less(setting: Setting, tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "table4-cpu.json"
+    path.write_bytes(damage)
+    with pytest.raises(SettingError, match=r"table4-cpu\.json cannot be read.*remove it to begin it anew"):
+        take_over(setting, path)
+
+
+def test_files_of_results_without_cells_or_none_at_all_give_nothing(setting: Setting, tmp_path: Path) -> None:
+    take_over(setting, tmp_path / "none.json")
+    (tmp_path / "old.json").write_text('{"table": "table4", "rows": []}', encoding="utf-8")
+    take_over(setting, tmp_path / "old.json")
+    assert not (setting.cache / "cells").exists()
 
 
 def test_stopped_is_taken_for_a_failure_by_nobody() -> None:

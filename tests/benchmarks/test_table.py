@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cells import Cell, Done, Measured
+from benchmarks.cells import Cell, Done
 from benchmarks.machine import processor
+from benchmarks.measured import Measured
 from benchmarks.setting import Setting
 from benchmarks.table import BOLD, COLUMNS, Table, document, mean, rows, save, shown, spread
 from cloud_teacher.zoo import Teacher
@@ -73,13 +74,15 @@ def test_the_shown_table_is_aligned_and_coloured_on_demand() -> None:
 
 
 def test_the_file_says_how_it_was_measured_and_names_no_place(setting: Setting) -> None:
-    found = rows(TABLE, [done("default", 0, 80.123456), done("default", 1, 82.0)])
-    path = save(setting, found)
+    measured = [done("default", 0, 80.123456), done("default", 1, 82.0), done("slow", 0, None)]
+    found = rows(TABLE, measured)
+    path = save(setting, found, measured)
     assert path.name == "table4-cpu.json"
     text = path.read_text(encoding="utf-8")
     content = json.loads(text)
     assert {key: content[key] for key in ("table", "scale", "rows")} == document(setting, found)
     assert content["rows"][0]["all"] == 81.0617
+    assert [(cell["method"], cell["seed"]) for cell in content["cells"]] == [("default", 0), ("default", 1)]
     conditions = content["conditions"]
     assert conditions["quick"] is False and conditions["teacher"] == setting.teacher.digest
     assert conditions["processor"] == processor() != "" and re.fullmatch(r"\d{4}-\d\d-\d\d", conditions["date"])
