@@ -97,6 +97,12 @@ class Privacy:
 class Novelty:
     false_alarm_rate: float = _number(0.02, (0.0, 0.5), "share of known images that may be flagged as novel")
     buffer_share: float = _number(0.05, (0.0, 0.9), "share of known images that may be buffered as possibly new")
+    group_images: int = _number(
+        500, (0, 10_000), "images in a row that are looked at together for something new; 0 looks at none"
+    )
+    group_false_alarms: float = _number(
+        0.01, (0.0, 0.5), "share of such groups of known images alone that may be taken to hold something new"
+    )
     buffer_mib: float = _number(
         64.0, (0.1, 1_000_000), "disk for buffered samples; the commonest label's oldest goes first"
     )

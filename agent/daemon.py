@@ -117,6 +117,7 @@ class Daemon:
             publish=self._announcer.prediction,
             stored=lambda: self.put(ev.NovelSampleStored(self._now(), self._workshop.count_new())),
             live=self._on_live,
+            group=lambda view: self.put(ev.GroupMeasured(self._now(), view)),
             sparing=lambda: self._state.sparing,
         )
         self._network = Network(

@@ -59,6 +59,9 @@ class Description:
         status["serving"] = self.pulse.serving()
         status["model"] = self._model()
         status["live"] = msgspec.to_builtins(self.serving.recorder.view())
+        noticed = state.noticed
+        current = noticed is not None and noticed.generation == state.models.active
+        status["noticed"] = msgspec.to_builtins(noticed) if current else None
         status["probes_missed"], status["probes"] = self.probes.counts()
         status["last_round"] = msgspec.to_builtins(state.last_ending.report) if state.last_ending else None
         status["rounds_begun"] = state.rounds_begun

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.adapters.group_watch import GroupWatch
 from agent.adapters.inference import Classifier, Inference, Verdict
 from agent.adapters.intake import Frame, IntakeError
 from agent.adapters.recorder import Recorder
 from agent.adapters.thrift import Thrift
 from agent.assembly import make_source
 from agent.config import Config
-from agent.core.facts import LiveView
+from agent.core.facts import GroupView, LiveView
 from agent.storage import Storage
 
 if TYPE_CHECKING:
@@ -31,12 +32,15 @@ class Serving:
         publish: Callable[[Frame, Verdict, float], None],
         stored: Callable[[], None],
         live: Callable[[LiveView], None],
+        group: Callable[[GroupView], None],
         sparing: Callable[[], str],
     ) -> None:
-        """`publish`, `stored`, `live`: see Recorder; `sparing`: see Thrift. Quarantined files lie in `storage`."""
+        """`publish`, `stored`, `live`: see Recorder; `group`: see GroupWatch; `sparing`: see Thrift.
+        Quarantined files lie in `storage`."""
         self._log, self._quarantine = log, storage.quarantine
         self.thrift = Thrift(sparing)
         self.inference = Inference(classifier, self._on_verdict, self._on_frame_error)
+        watch = GroupWatch(config.novelty.group_images, lambda: self.inference.current, group)
         self.recorder = Recorder(
             storage.predictions,
             storage.samples,
@@ -44,6 +48,7 @@ class Serving:
             stored=stored,
             live=live,
             failed=lambda error: log.error("not_recorded", error=f"{type(error).__name__}: {error}"),
+            seen=watch.take,
             thrift=self.thrift,
         )
         storage.seen.follow(

@@ -120,6 +120,10 @@ def _model(status: Status) -> Iterator[Line]:
     if live.get("frames"):
         novel, sure = live["novel_frames"] / live["frames"], live["mean_confidence"]
         yield "live", f"{live['frames']} frames: {novel:.0%} novel, mean confidence {sure:.2f}", ""
+    noticed = status.get("noticed")
+    if noticed:
+        looks = f"{noticed['novel']} of {noticed['images']} images in a row look new"
+        yield "noticed", f"{looks}; known ones alone do so in 1 of {1 / noticed['chance']:,.0f} such groups", YELLOW
 
 
 def _scores(scores: dict[str, Any]) -> Iterator[str]:

@@ -81,10 +81,10 @@ class Classifier:
         self.digest = bundle.digest
         self.manifest: Manifest = bundle.manifest
         pause()
-        self._statistics = bundle.statistics()
+        self.statistics = bundle.statistics()
         try:
-            self._flagged_above = self._statistics.threshold(false_alarm_rate)
-            self._kept_above = self._statistics.threshold(max(buffer_share, false_alarm_rate))
+            self._flagged_above = self.statistics.threshold(false_alarm_rate)
+            self._kept_above = self.statistics.threshold(max(buffer_share, false_alarm_rate))
             self._interpreter = Interpreter(bundle.tflite_path, threads, pause)
         except (HeadError, InterpreterError) as error:
             raise InferenceError(f"generation {generation}: {error}") from None
@@ -97,15 +97,15 @@ class Classifier:
         try:
             logits, features = self._interpreter.run(preprocess.normalise(images, self.manifest.input))
             self._check_widths(logits.shape[1], features.shape[1])
-            distances = self._statistics.distances(features)
-            novelties = self._statistics.novelty(features, distances)
+            distances = self.statistics.distances(features)
+            novelties = self.statistics.novelty(features, distances)
         except (InterpreterError, HeadError) as error:
             raise InferenceError(f"generation {self.generation}: {error}") from None
         if not (np.abs(logits) < LARGEST).all():  # the class statistics have looked at the features
             raise InferenceError(f"generation {self.generation}: the model's output is not finite")
         if not np.isfinite(novelties).all():
             raise InferenceError(f"generation {self.generation}: the model's features are too large to be judged")
-        probabilities = decide(self.manifest.decision, self._statistics, logits, features, distances)
+        probabilities = decide(self.manifest.decision, self.statistics, logits, features, distances)
         best = probabilities.argmax(axis=1)
         return [
             Verdict(

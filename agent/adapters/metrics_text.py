@@ -98,6 +98,10 @@ def _confidence(status: Status) -> Iterator[Sample]:
     yield {}, status["live"]["mean_confidence"] if status["live"]["frames"] else None
 
 
+def _noticed(status: Status) -> Iterator[Sample]:
+    yield {}, float(status["noticed"] is not None)
+
+
 def _progress(status: Status) -> Iterator[Sample]:
     progress = status.get("progress")
     yield {}, progress["done"] / progress["total"] if progress and progress["total"] else None
@@ -128,6 +132,7 @@ METRICS = (
     Metric("understudy_accuracy_ratio", "gauge", "Of the model, when it was judged here.", _accuracy),
     Metric("understudy_live_novel_ratio", "gauge", "Share of novel images among those it served.", _novel_share),
     Metric("understudy_live_confidence_ratio", "gauge", "Mean confidence on those it served.", _confidence),
+    Metric("understudy_noticed", "gauge", "1 while groups of images show something new.", _noticed),
     Metric("understudy_golden_images", "gauge", "Held-out images it is asked about.", _at("probes")),
     Metric("understudy_golden_missed", "gauge", "Of them answered otherwise than when judged.", _at("probes_missed")),
     Metric("understudy_phase", "gauge", "1 for the phase that the round is in.", _phases),

@@ -24,7 +24,8 @@ BATCH = 32
 
 class Recorder:
     """`publish(frame, verdict)` may do nothing. `stored()` follows what has become durable in the sample store;
-    `live(view)` says what the present generation has served so far. `thrift` may leave samples and lines unwritten."""
+    `live(view)` says what the present generation has served so far; `seen(verdict)` is told every one. `thrift` may
+    leave samples and lines unwritten."""
 
     def __init__(
         self,
@@ -35,11 +36,13 @@ class Recorder:
         stored: Callable[[], None],
         live: Callable[[LiveView], None],
         failed: Callable[[Exception], None],
+        seen: Callable[[Verdict], None] = lambda verdict: None,
         now_utc: Callable[[], float] = time.time,
         thrift: Thrift | None = None,
     ) -> None:
         self._log, self._samples, self._thrift = log, samples, thrift or Thrift()
         self._publish, self._stored, self._live, self._failed = publish, stored, live, failed
+        self._seen = seen
         self._now_utc = now_utc
         self._verdicts: queue.Queue[tuple[Frame, Verdict] | None] = queue.Queue(WAITING_VERDICTS)
         self._generation = 0
@@ -94,6 +97,7 @@ class Recorder:
                 )
             self._publish(frame, verdict, now_utc)
             self._count(verdict)
+            self._seen(verdict)
         # After the store: a line in the log that says "kept" has its sample on disk.
         if not self._thrift.skips("predictions", len(items)):
             self._log.append_batch(_line(frame, verdict, now_utc) for frame, verdict in items)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from agent.core.facts import LiveView, Reading, Scores
+from agent.core.facts import GroupView, LiveView, Reading, Scores
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -145,6 +145,10 @@ class LiveMeasured(Event, frozen=True):
     view: LiveView
 
 
+class GroupMeasured(Event, frozen=True):
+    view: GroupView
+
+
 class Probed(Event, frozen=True):
     """`generation`, which serves, gives `misses` of `count` held-out images another label than when it was judged."""
 
@@ -191,6 +195,7 @@ ALL_EVENTS: tuple[type[Event], ...] = (
     Promoted,
     PromotionFailed,
     LiveMeasured,
+    GroupMeasured,
     Probed,
     RolledBack,
     RollbackFailed,

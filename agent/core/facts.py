@@ -50,6 +50,17 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupView:
+    """`images` in a row, served by `generation`, of which `novel` were novel enough to be kept. chance: how likely
+    known images alone make such a group (a p-value)."""
+
+    images: int
+    novel: int
+    chance: float
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class LiveView:
     """What `generation` has served since it was loaded: the probation's evidence."""
 

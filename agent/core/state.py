@@ -17,7 +17,7 @@ import enum
 from dataclasses import dataclass, replace
 
 from agent.core.commands import CloseJob, ReportJob
-from agent.core.facts import Scores
+from agent.core.facts import GroupView, Scores
 from agent.job import Tier
 
 
@@ -149,6 +149,8 @@ class State:
     """Why it is (not) doing what one may expect; shown by `status`."""
     sparing: str = ""
     """Why nothing but state and reports is to be written to the card; "" where all may be."""
+    noticed: GroupView | None = None
+    """The last group of images that showed something new to the model that serves; None once they no longer do."""
     failures: int = 0
     """Rounds in a row that failed; a success clears it, and so does `resume`. From `training.failures` on none is
     begun, and triggers wait."""
@@ -168,4 +170,4 @@ MAX_HANDLED_IDS = 512
 def durable(state: State) -> State:
     """`state` without what is measured anew after a restart: not worth a write to the card."""
     current = replace(state.round, heard_at=0.0) if state.round else None
-    return replace(state, novel_count=0, reason="", sparing="", link=Link.DOWN, round=current)
+    return replace(state, novel_count=0, reason="", sparing="", noticed=None, link=Link.DOWN, round=current)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.config import Config
-from agent.core import orders, preparing, proving, training
+from agent.core import noticing, orders, preparing, proving, training
 from agent.core.events import (
     BudgetMeasured,
     CancelOrdered,
     CandidateJudged,
     CandidateUnusable,
     Event,
+    GroupMeasured,
     JobPrepared,
     JobUnpreparable,
     LinkCame,
@@ -83,6 +84,7 @@ _EVERYWHERE: dict[type[Event], Handler] = {
     ResumeOrdered: orders.resume,
     BudgetMeasured: training.measured,
     NovelSampleStored: orders.count_novel,
+    GroupMeasured: noticing.group_measured,
     Promoted: orders.promoted,
 }
 

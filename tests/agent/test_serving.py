@@ -11,7 +11,8 @@ import structlog
 from structlog.testing import LogCapture
 from tiny_world import World, images
 
-from agent.config import Config, Source
+from agent.config import Config, Novelty, Source
+from agent.core.facts import GroupView
 from agent.home import Home
 from agent.serving import Serving
 from agent.storage import Storage
@@ -24,10 +25,11 @@ class Scene:
         (self.inbox / "navy").mkdir(parents=True)
         self.home, self.log = Home(folder / "state"), LogCapture()
         self.home.take()
-        config = Config(source=Source(folder=str(self.inbox), folder_labels=True))
+        config = Config(source=Source(folder=str(self.inbox), folder_labels=True), novelty=Novelty(group_images=4))
         self.storage = Storage(self.home, config)
         self.published: list[str] = []
         self.stored = 0
+        self.groups: list[GroupView] = []
         self.sparing = ""
         self.serving = Serving(
             config,
@@ -37,6 +39,7 @@ class Scene:
             publish=lambda frame, verdict, at_utc: self.published.append(frame.origin),
             stored=self._stored,
             live=lambda view: None,
+            group=self.groups.append,
             sparing=lambda: self.sparing,
         )
 
@@ -73,6 +76,17 @@ def test_an_image_is_classified_recorded_and_published(scene: Scene) -> None:
     scene.serving.close()
     assert scene.storage.samples.count() == 1 and scene.stored == 1
     assert scene.home.predictions.read_bytes().count(b"\n") == 1
+
+
+def test_images_are_also_looked_at_in_groups(scene: Scene) -> None:
+    scene.serving.start()
+    scene.serving.fetch()
+    for number, picture in enumerate(images("navy", 5, seed=1)):
+        scene.show(f"{number}.png", encode_png(picture))
+    scene.until(lambda: len(scene.published) == 5)
+    scene.serving.close()
+    (group,) = scene.groups
+    assert (group.images, group.novel, group.generation) == (4, 4, 1) and group.chance < 0.01
 
 
 def test_what_is_no_image_is_put_aside_and_said_and_the_next_one_is_served(scene: Scene) -> None:

@@ -106,6 +106,7 @@ IN_THE_FIELD: dict[str, Any] = {
         "scores": {"old_before": 0.96, "old_after": 0.95, "new_before": 0.0, "new_after": 0.9},
     },
     "live": {"frames": 120, "novel_frames": 6, "mean_confidence": 0.912, "generation": 2},
+    "noticed": {"images": 500, "novel": 61, "chance": 0.0001, "generation": 2},
     "probes_missed": 0,
     "probes": 64,
     "outbox_dropped": {"too_old": 0, "made_room": 3, "refused": 0},
@@ -130,6 +131,7 @@ def test_the_four_questions_are_answered() -> None:
         "old categories 95.0% (before 96.0%); new categories 90.0%",  # how good is it
         "61 of 64 held-out images right",
         "live 120 frames: 5% novel, mean confidence 0.91",
+        "noticed 61 of 500 images in a row look new; known ones alone do so in 1 of 10,000 such groups",
         "2 not classified",
         "3 were given up",
         "free disk 90 MiB is below 200 MiB: nothing but state and reports is written",

@@ -24,6 +24,7 @@ STATUS: dict[str, Any] = {
     "generation": 2,
     "model": {"name": "tiny", "digest": "ab" * 32, "from": "round", "scores": {"old_after": 0.9, "new_after": None}},
     "live": {"frames": 10, "novel_frames": 1, "mean_confidence": 0.75, "generation": 2},
+    "noticed": None,
     "probes": 64,
     "probes_missed": 0,
     "progress": {"stage": "train", "done": 1, "total": 4},

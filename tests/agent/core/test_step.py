@@ -13,7 +13,7 @@ from agent.config import Budget, Config, Privacy, Training
 from agent.core import commands as do
 from agent.core import events as ev
 from agent.core.budget import LONGEST_PAUSE_S
-from agent.core.facts import LiveView, Reading, Scores
+from agent.core.facts import GroupView, LiveView, Reading, Scores
 from agent.core.state import Link, Models, Phase, Standing, State, Wish, durable
 from agent.core.step import IGNORED, RULES, step
 
@@ -629,6 +629,12 @@ ARGUMENTS: dict[type[ev.Event], st.SearchStrategy[tuple[object, ...]]] = {
     ev.PromotionFailed: st.tuples(GENERATIONS, st.just("disk full")),
     ev.LiveMeasured: st.builds(
         lambda n, k, g: (LiveView(n, min(n, k), 0.9, g),), st.integers(0, 80), st.integers(0, 80), GENERATIONS
+    ),
+    ev.GroupMeasured: st.builds(
+        lambda novel, chance, generation: (GroupView(500, novel, chance, generation),),
+        st.integers(0, 500),
+        st.sampled_from([1e-4, 0.5]),
+        GENERATIONS,
     ),
     ev.Probed: st.tuples(GENERATIONS, st.integers(0, 10), st.just(10)),
     ev.RolledBack: st.tuples(GENERATIONS, st.just(("a", "b")), st.sampled_from([None, 1])),
