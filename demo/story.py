@@ -32,11 +32,14 @@ PREFIX, FLEET, DEVICE = "understudy", "demo", "edge-1"
 KNOWN_IMAGES = 400
 """Held-out images of the known categories, at most: dropped before and again after the swap."""
 NEW_IMAGES = 200
+GROUP_IMAGES = 80
+"""A device looks at more together (`novelty.group_images`); here a hundred new images are all there are."""
 PACE_PER_S = 60.0
 DURING_ROUND_PER_S = 15.0
 READY_TIMEOUT_S = 60.0
 ROUND_TIMEOUT_S = 900.0
 SERVED_TIMEOUT_S = 180.0
+NOTICED_WITHIN_S = 0.5
 
 
 class StoryError(RuntimeError):
@@ -222,6 +225,12 @@ def _loop(
     kept = float(np.mean([said.kept for said in found]))
     see.say(f"{plan.new_label!r} arrives: {new_before:.1%} right, {novel:.1%} flagged as novel, {kept:.1%} buffered")
 
+    noticed = _noticed(operator)
+    if noticed:
+        see.say(
+            f"device: {noticed.detail['novel']} of {noticed.detail['images']} images in a row look new", kind="good"
+        )
+
     background = Background(feed, "during", known_images, known_labels, DURING_ROUND_PER_S)
     stage.callback(background.stop)
     wanted = max(10, int(sum(said.kept for said in found) * 0.9))
@@ -284,6 +293,17 @@ def _trigger(url: str, label: str, wanted: int, key: Path, log: Path, see: Audie
     arguments = ["fleet", "trigger", "--broker", url, "--prefix", PREFIX, "--fleet", FLEET, "--category", label]
     arguments += ["--samples", str(wanted), "--key", str(key), "--id", trigger_id, "--json"]
     run_with_progress("cloud_teacher", arguments, lambda *_: None, log)
+
+
+def _noticed(operator: Operator) -> wire.Event | None:
+    """What the device says by itself of the images before the trigger; None where nothing looks new to it."""
+    found = None
+    with contextlib.suppress(queue.Empty):
+        while True:
+            message = operator.messages.get(timeout=NOTICED_WITHIN_S)
+            if isinstance(message, wire.Event) and message.kind == "something_new":
+                found = message
+    return found
 
 
 def _heard(operator: Operator, children: tuple[Child, ...], timeout_s: float) -> Iterator[wire.Message]:
@@ -358,9 +378,13 @@ def _agent_config(
             "consent_to_upload": plan.privacy == "upload",
             "share_predictions": plan.privacy != "local",
         },
-        # Natural images and a net trained for minutes: single scores say little there, so more is kept for the group,
-        # and a tenth category costs the other nine more than it does where all are told apart with ease.
-        **({} if plan.dataset.name == "digits" else {"novelty": {"buffer_share": 0.3}, "gate": {"max_old_drop": 0.06}}),
+        "novelty": {
+            "group_images": GROUP_IMAGES,
+            # Natural images and a net trained for minutes: single scores say little there, so more is kept for the
+            # group, and a tenth category costs the other nine more than it does where all are told apart with ease.
+            **({} if plan.dataset.name == "digits" else {"buffer_share": 0.3}),
+        },
+        **({} if plan.dataset.name == "digits" else {"gate": {"max_old_drop": 0.06}}),
         # The demo shares its machine with a broker, a worker and whatever else runs: only memory and disk count.
         "budget": {
             "max_cpu_percent": 100.0,
