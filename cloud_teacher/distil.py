@@ -24,7 +24,7 @@ from cloud_teacher.augmentation import augment
 from cloud_teacher.datasets import Dataset
 from cloud_teacher.given_shape import GivenShape
 from cloud_teacher.progress import Report
-from cloud_teacher.teacher_outputs import TeacherOutputs, picture
+from cloud_teacher.teacher_outputs import TeacherOutputs
 from cloud_teacher.train import AfterEpoch, Rows, Schedule, identity_of, optimise
 from cloud_teacher.zoo import Teacher, fast
 from transfer.blueprint import parameters
@@ -68,7 +68,7 @@ class Recipe:
     holdout_per_class: images set aside for the bundle, to judge candidates on the device by. inherit: start from the
     weights of the kept filters, not from chance. taught: by `all` that the teacher says, by its logits of the `known`
     categories alone, or by the `labels` without a teacher. features_weight: see
-    `features_weight`.
+    `features_weight`. mixed: every second view is of two images at once (`cloud_teacher.mixed_views`).
     """
 
     known: tuple[str, ...]
@@ -84,12 +84,14 @@ class Recipe:
     score: Literal["zeros", "gradient"] = "zeros"
     most_macs: int | None = None
     features_weight: float = FEATURES_WEIGHT
+    mixed: bool = True
 
     def __repr__(self) -> str:
-        """Without the usual weight: trainings are named after this text and must be found again."""
-        usual = {"features_weight": FEATURES_WEIGHT}
+        """Without fields that are as they were before they were fields: trainings are named after this text and must be
+        found again."""
+        before = {"features_weight": FEATURES_WEIGHT, "mixed": False}
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        told = (f"{name}={value!r}" for name, value in values.items() if usual.get(name, ...) != value)
+        told = (f"{name}={value!r}" for name, value in values.items() if before.get(name, ...) != value)
         return f"Recipe({', '.join(told)})"
 
 
@@ -152,15 +154,16 @@ def distil(
     targets = torch.from_numpy(data.train_targets[rows])
     views = min(recipe.views, recipe.schedule.epochs)
     outputs = None
+    mixed = recipe.mixed and recipe.taught != "labels"
     if recipe.taught != "labels":
-        outputs = TeacherOutputs(teacher, data, cache_dir)
+        outputs = TeacherOutputs(teacher, data, cache_dir, rows if mixed else None)
         outputs.prepare(views, lambda done, total: report("ask teacher", done, total))
 
     def loss_of(batch: Rows, epoch: int, random: np.random.Generator) -> Tensor:
         if outputs is None:
             images = augment(data.train_images[rows[batch]], random, flip=data.flip)
         else:
-            images = np.stack([picture(data.train_images[row], epoch % views, flip=data.flip) for row in rows[batch]])
+            images = outputs.pictures(epoch % views, rows[batch])
         with compute.rounded():
             mine = student(to_tensor(images, takes).to(compute.device()))
         logits, wanted = mine.logits.float(), targets[torch.from_numpy(batch)].to(compute.device())
@@ -169,6 +172,8 @@ def distil(
             return labels
         said = outputs.of(epoch % views, rows[batch])
         theirs = said.logits.to(compute.device())
+        if outputs.mixes(epoch % views):
+            labels = labels.new_zeros(())
         if recipe.taught == "known":
             return LABELS_WEIGHT * labels + LOGITS_WEIGHT * apart(logits[:, known], theirs[:, known])
         features = apart(mine.feature.float()[:, : len(kept)], said.features.to(compute.device())[:, kept])
@@ -176,7 +181,7 @@ def distil(
 
     # All that decides the training; how its shape was found and how the student is packed does not.
     weights = (LOGITS_WEIGHT, recipe.features_weight, LABELS_WEIGHT)
-    terms = (recipe.schedule, views, recipe.inherit, recipe.taught, *weights)
+    terms = (recipe.schedule, views, recipe.inherit, recipe.taught, *weights, *(["mixed"] if mixed else []))
     identity = identity_of("student", teacher.digest, data.fingerprint, rows.tobytes(), chosen, takes, *terms)
     optimise(
         student,

@@ -143,6 +143,7 @@ def _recipe(
         inherit=not arguments.from_scratch,
         taught=arguments.taught,
         features_weight=features_weight(teacher.widths, depth),
+        mixed=not arguments.unmixed,
     )
 
 

@@ -19,7 +19,7 @@ from benchmarks.learner import Images
 from benchmarks.setting import Setting
 from benchmarks.students import Student, key, recipe, student
 from cloud_teacher import compute
-from cloud_teacher.teacher_outputs import TeacherOutputs, picture
+from cloud_teacher.teacher_outputs import TeacherOutputs
 from cloud_teacher.train import Rows, identity_of, optimise
 from transfer.questions import to_tensor
 from transfer.spec import NetSpec
@@ -95,7 +95,7 @@ class JointT9:
             parameter.requires_grad_(True)
 
         def loss_of(rows: Rows, epoch: int, random: np.random.Generator) -> Tensor:
-            pictures = np.stack([picture(data.train_images[row], epoch % views, flip=data.flip) for row in rows])
+            pictures = said.pictures(epoch % views, rows)
             with compute.rounded():
                 logits = net(to_tensor(pictures, start.input).to(compute.device())).logits.float()
             wanted = said.of(epoch % views, rows).logits[:, theirs].to(compute.device())

@@ -16,7 +16,7 @@ from cloud_teacher import compute
 from cloud_teacher.datasets import Dataset
 from cloud_teacher.distil import LABELS_WEIGHT, LOGITS_WEIGHT, Recipe, apart
 from cloud_teacher.progress import Report
-from cloud_teacher.teacher_outputs import TeacherOutputs, picture
+from cloud_teacher.teacher_outputs import TeacherOutputs
 from cloud_teacher.train import AfterEpoch, Rows, identity_of, optimise
 from cloud_teacher.zoo import Teacher
 from transfer.networks import Network
@@ -39,16 +39,18 @@ def taught(
     kept = torch.tensor(pruned.feature, device=compute.device())
     targets = torch.from_numpy(data.train_targets)
     views = min(recipe.views, recipe.schedule.epochs)
-    outputs = TeacherOutputs(teacher, data, cache_dir)
+    outputs = TeacherOutputs(teacher, data, cache_dir, np.arange(len(data.train_images)) if recipe.mixed else None)
     outputs.prepare(views, lambda done, total: report("ask teacher", done, total))
 
     def loss_of(rows: Rows, epoch: int, random: np.random.Generator) -> Tensor:
-        images = np.stack([picture(data.train_images[row], epoch % views, flip=data.flip) for row in rows])
+        images = outputs.pictures(epoch % views, rows)
         with compute.rounded():
             mine = net(to_tensor(images, teacher.input).to(compute.device()))
         said = outputs.of(epoch % views, rows)
         logits, wanted = mine.logits.float(), targets[torch.from_numpy(rows)].to(compute.device())
         labels: Tensor = functional.cross_entropy(logits[:, known], wanted)
+        if outputs.mixes(epoch % views):
+            labels = labels.new_zeros(())
         features = apart(mine.feature.float(), said.features.to(compute.device())[:, kept])
         speech = apart(logits, said.logits.to(compute.device()))
         return LABELS_WEIGHT * labels + LOGITS_WEIGHT * speech + recipe.features_weight * features
