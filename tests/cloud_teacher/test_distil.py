@@ -19,6 +19,7 @@ from cloud_teacher.distil import (
     narrowed,
 )
 from cloud_teacher.progress import silent
+from cloud_teacher.teacher_outputs import TeacherOutputs
 from cloud_teacher.train import Schedule
 from cloud_teacher.zoo import Teacher
 from transfer.blueprint import macs, parameters
@@ -114,3 +115,44 @@ def test_what_the_feature_counts_decides_the_training_and_its_name(
     rows, chosen = np.arange(len(data.train_images)), choose(teacher, data.train_images, recipe)
     with_it, without = (distil(teacher, data, rows, chosen, each, tmp_path, silent) for each in (recipe, other))
     assert any(not torch.equal(a, b) for a, b in zip(with_it.parameters(), without.parameters(), strict=True))
+
+
+def test_mixed_views_teach_something_else_and_have_no_label(
+    teacher: Teacher, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(Recipe(KNOWN, SCHEDULE), schedule=replace(SCHEDULE, epochs=2))
+    data = dataset.only(KNOWN)
+    rows, chosen = np.arange(len(data.train_images)), choose(teacher, data.train_images, recipe)
+
+    def taught(each: Recipe) -> list[torch.Tensor]:
+        return [part.detach() for part in distil(teacher, data, rows, chosen, each, tmp_path, silent).parameters()]
+
+    def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+        return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+    mixed, unmixed = taught(recipe), taught(replace(recipe, mixed=False))
+    assert not same(mixed, unmixed)
+    # The first view is the image itself, and the only one with a label: without labels the first epoch differs.
+    wrong = replace(data, train_targets=(data.train_targets + 1) % len(KNOWN))
+    one = replace(recipe, schedule=replace(SCHEDULE, epochs=1))
+    monkeypatch.setattr("cloud_teacher.distil.LABELS_WEIGHT", 10.0)
+    first = (
+        distil(teacher, data, rows, chosen, one, None, silent),
+        distil(teacher, wrong, rows, chosen, one, None, silent),
+    )
+    assert not same(*([*net.parameters()] for net in first))
+    monkeypatch.setattr(TeacherOutputs, "mixes", lambda self, index: True)
+    second = (
+        distil(teacher, data, rows, chosen, one, None, silent),
+        distil(teacher, wrong, rows, chosen, one, None, silent),
+    )
+    assert same(*([*net.parameters()] for net in second))
+
+
+def test_labels_alone_know_no_mixtures(teacher: Teacher, dataset: Dataset, tmp_path: Path) -> None:
+    recipe = replace(Recipe(KNOWN, SCHEDULE, taught="labels"), schedule=replace(SCHEDULE, epochs=1))
+    data = dataset.only(KNOWN)
+    rows, chosen = np.arange(len(data.train_images)), choose(teacher, data.train_images, recipe)
+    for each in (recipe, replace(recipe, mixed=False)):
+        distil(teacher, data, rows, chosen, each, tmp_path, silent)
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 1
