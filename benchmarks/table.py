@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -92,12 +92,28 @@ def published_at(setting: Setting) -> Path:
 
 def save(setting: Setting, found: Sequence[Row], done: Sequence[Done]) -> Path:
     """Write the file of results: the rows, the conditions under which they were measured, the cells that they were made
-    of, and no path of this machine."""
+    of, and no path of this machine. Methods that were measured with an earlier version and not with this one keep their
+    rows, with the date in the column `outdated`."""
     path = published_at(setting)
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = document(setting, found) | {"conditions": conditions(setting), "cells": cells.published(setting, done)}
+    methods = list(dict.fromkeys(one.cell.method for one in done))
+    kept = [*found, *_outdated(path, set(methods) - {row["method"] for row in found})]
+    place = {method: at for at, method in enumerate(methods)}
+    kept.sort(key=lambda row: place.get(row["method"], len(place)))
+    whole = document(setting, kept) | {"conditions": conditions(setting), "cells": cells.published(setting, done)}
     write_atomic(path, (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode())
     return path
+
+
+def _outdated(path: Path, methods: Collection[str]) -> list[Row]:
+    """The rows of these methods in a file of results, with the day they are of."""
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    date = (document.get("conditions") or {}).get("date") or "unknown"
+    rows = [row for row in document.get("rows", ()) if row.get("method") in methods]
+    return [row | {"outdated": row.get("outdated", date)} for row in rows]
 
 
 def conditions(setting: Setting) -> dict[str, Any]:

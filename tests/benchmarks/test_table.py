@@ -88,3 +88,21 @@ def test_the_file_says_how_it_was_measured_and_names_no_place(setting: Setting) 
     assert conditions["processor"] == processor() != "" and re.fullmatch(r"\d{4}-\d\d-\d\d", conditions["date"])
     for place in (setting.cache, setting.results, Path.home(), Path.cwd()):
         assert str(place) not in text
+
+
+def test_what_only_an_earlier_version_measured_stays_and_is_dated(setting: Setting) -> None:
+    before = [done("default", 0, 80.0), done("slow", 0, 70.0), done("gone", 0, 60.0)]
+    path = save(setting, rows(TABLE, before), before)
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    earlier["conditions"]["date"] = "2020-02-02"
+    path.write_text(json.dumps(earlier), encoding="utf-8")
+    # This version measures `default` anew, knows `slow` still, and has no `gone` any more.
+    for _ in range(2):
+        now = [done("slow", 0, None), done("default", 0, 81.0)]
+        save(setting, rows(TABLE, now), now)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        assert [(row["method"], row["all"], row.get("outdated")) for row in content["rows"]] == [
+            ("slow", 70.0, "2020-02-02"),
+            ("default", 81.0, None),
+        ]
+        assert [cell["method"] for cell in content["cells"]] == ["default"]
