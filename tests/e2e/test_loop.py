@@ -50,6 +50,28 @@ def test_the_loop_on_a_broker_that_speaks_3_1_1_only(amqtt_broker: Broker, make_
     assert fleet.status()["link"] == "3.1.1"
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.spec("18.5")
+def test_a_device_says_that_something_new_has_begun_to_arrive(
+    amqtt_broker: Broker, make_fleet: Callable[..., Fleet]
+) -> None:
+    """Nobody has asked for anything, and no image leaves."""
+    fleet = make_fleet(
+        amqtt_broker,
+        privacy={"mode": "local", "consent_to_upload": False, "share_predictions": False},
+        novelty={"group_images": 50},
+    )
+    fleet.start_agent()
+    for label in ("one", "two", "three", "four", "five"):
+        fleet.await_served(fleet.drop("known", label, fleet.images(label, test=True)[:10]))
+    assert fleet.status()["noticed"] is None
+    fleet.await_served(fleet.drop("new", fleet.new, fleet.images(fleet.new, test=False)[:50]))
+    event = fleet.hear(lambda m: isinstance(m, wire.Event) and m.kind == "something_new", 30)
+    assert event.detail["images"] == 50 and event.detail["novel"] > 25 and event.detail["chance"] <= 0.01
+    status = fleet.status()
+    assert status["noticed"]["novel"] == event.detail["novel"] and status["phase"] == "idle"
+
+
 @pytest.mark.timeout(180)
 def test_rollback_gives_the_former_model_back(mosquitto: Broker, make_fleet: Callable[..., Fleet]) -> None:
     fleet = make_fleet(
