@@ -101,7 +101,7 @@ class Novelty:
         500, (0, 10_000), "images in a row that are looked at together for something new; 0 looks at none"
     )
     group_false_alarms: float = _number(
-        0.01, (0.0, 0.5), "share of such groups of known images alone that may be taken to hold something new"
+        0.001, (0.0, 0.5), "share of such groups of known images alone that may be taken to hold something new"
     )
     buffer_mib: float = _number(
         64.0, (0.1, 1_000_000), "disk for buffered samples; the commonest label's oldest goes first"

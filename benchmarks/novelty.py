@@ -3,8 +3,8 @@
 auroc: of single images, known ones against those of the left-out category, by the novelty score that the device uses.
 Groups, as a device meets them: IN_GROUP images of the left-out category among OTHERS known ones, test images all.
 detected: the share of such groups that hold something new by `transfer.novel_group.found`, as a device notices it
-(`novelty.group_images`), at FALSE_ALARMS; false_alarms: the share of groups of as many known images alone. The novelty
-score's quantiles come from training images that the student was not trained on. purity, recall: of the cluster that
+(`novelty.group_false_alarms`); false_alarms: the share of groups of as many known images alone. The novelty score's
+quantiles come from training images that the student was not trained on. purity, recall: of the cluster that
 `transfer.novel_group.largest_cluster` finds among the images of such a group that a device would buffer
 (`novelty.buffer_share`); what is not buffered counts against recall.
 """
@@ -28,7 +28,7 @@ from transfer.blueprint import macs, parameters
 from transfer.novel_group import FEWEST, found, largest_cluster
 
 IN_GROUP, OTHERS = 50, 450
-FALSE_ALARMS = 0.01
+DEVICE = Config().novelty
 GROUPS = 500
 CLUSTERS = 100
 VERSION = 4
@@ -82,9 +82,9 @@ def _noticed(begun: Student, old: Floats, new: Floats, seed: int) -> dict[str, E
             )
             for _ in range(GROUPS)
         )
-        return 100 * float(np.mean([found(group, statistics, FALSE_ALARMS) for group in groups]))
+        return 100 * float(np.mean([found(group, statistics, DEVICE.group_false_alarms) for group in groups]))
 
-    above = statistics.threshold(Config().novelty.buffer_share)
+    above = statistics.threshold(DEVICE.buffer_share)
     purity, recall = [], []
     for _ in range(CLUSTERS):
         rows_old = random.choice(len(old), min(OTHERS, len(old)), replace=False)
