@@ -17,7 +17,7 @@ import msgspec
 
 from benchmarks.setting import Setting, teacher_key
 from cloud_teacher.compress import compress
-from cloud_teacher.distil import Recipe, features_weight
+from cloud_teacher.distil import Recipe, features_weight, mixes
 from cloud_teacher.train import identity_of
 from cloud_teacher.zoo import Teacher
 from transfer import bundle
@@ -56,7 +56,9 @@ def recipe(setting: Setting, known: Sequence[str], seed: int = 0) -> Recipe:
 def key(setting: Setting, made: Recipe, knowing: Knowing) -> str:
     """Names the student before it is made; what is measured on it depends on it (`Cell.matters`)."""
     teacher = setting.teacher.digest if knowing == "T10" else _teacher_key(setting, made.known)
-    return identity_of("benchmark student", VERSION, _fingerprint(setting, made.known), teacher, made)
+    labels = setting.teacher.labels if knowing == "T10" else made.known
+    mixed = ["mixed"] if mixes(made, labels) else []
+    return identity_of("benchmark student", VERSION, _fingerprint(setting, made.known), teacher, made, *mixed)
 
 
 # Taking some categories of a large data set copies it, and every cell of a table asks for its key.

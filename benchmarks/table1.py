@@ -1,11 +1,10 @@
-"""Table 1: how small a student may be. Every size by several ways, each trained as long on the same images.
+"""Table 1: how small a student may be. Every size by four ways, each trained as long on the same images.
 
 zeros     the paper: as many filters as eq. 1-2 say, or uniform widths up to a budget; taught by the teacher
 gradient  of all blocks, coupled channels by a gradient-aware score under one budget; taught by the teacher
 depgraph  of all blocks, by Torch-Pruning's dependency graph (Fang et al. 2023), to the budget; taught by the teacher
 plain     the shape that `zeros` found, from random weights, taught by the labels
 default   what `understudy teacher compress` does
-unmixed   the same, but no view is of two images at once
 
 Sizes end the names; `-1b` is one block a group. DepGraph cannot follow channels through shortcuts without parameters:
 there it has 1x1 convolutions, which are counted.
@@ -60,16 +59,14 @@ def cells(setting: Setting) -> list[Cell]:
 
 def _ways(size: Size) -> tuple[str, ...]:
     if size == compression.ONE_BLOCK:  # those that prune all blocks are there already, with the same budget
-        return ("default", "unmixed", "plain")
-    return ("zeros", *PEERS) if size.most_parameters is None else ("default", "unmixed", "zeros", *PEERS)
+        return ("default", "plain")
+    return ("zeros", *PEERS) if size.most_parameters is None else ("default", "zeros", *PEERS)
 
 
 def changed(recipe: Recipe, way: str) -> Recipe:
     """The recipe as this way has it. `default` is the recipe as it comes."""
     if way == "default":
         return recipe
-    if way == "unmixed":
-        return replace(recipe, mixed=False)
     if way == "plain":
         return plain(replace(recipe, score="zeros"))
     if way == "zeros":

@@ -1,7 +1,7 @@
 """Table 2: our students beside published figures (which docs/results.md adds), and as int8.
 
-The students are those of table 1, `default` and `unmixed`. `-int8` is the same one as its dynamically quantised .tflite
-model, measured as a device runs it: `bytes` is the model's file.
+The students are those of table 1. `-int8` is the same one as its dynamically quantised .tflite model, measured as a
+device runs it: `bytes` is the model's file.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ import numpy as np
 
 from benchmarks import compression
 from benchmarks.cells import Cell
-from benchmarks.compression import Size
 from benchmarks.judge import percent
 from benchmarks.measured import Measured
 from benchmarks.setting import Setting
 from benchmarks.table import Table
-from benchmarks.table1 import changed
 from cloud_teacher.compress import write_model
 from cloud_teacher.distil import Recipe, narrowed
 from cloud_teacher.progress import Report
@@ -35,23 +33,17 @@ def cells(setting: Setting) -> list[Cell]:
     """The students of every shape, as float32 and as int8."""
     return [
         Cell(
-            compression.named(way, size, setting) + suffix,
+            compression.named("default", size, setting) + suffix,
             seed,
             partial(_measure, setting, recipe),
             (VERSION, compression.matters(recipe)),
             {"size": size.name, "format": "int8" if suffix else "float32"},
         )
-        for way in ("default", "unmixed")
         for size in compression.shapes(setting)
         for suffix in ("", "-int8")
         for seed in setting.seed_range
-        for recipe in [_recipe(setting, size, seed, way, suffix)]
+        for recipe in [replace(compression.recipe(setting, size, seed), quantise="dynamic_int8" if suffix else "none")]
     ]
-
-
-def _recipe(setting: Setting, size: Size, seed: int, way: str, suffix: str) -> Recipe:
-    recipe = changed(compression.recipe(setting, size, seed), way)
-    return replace(recipe, quantise="dynamic_int8" if suffix else "none")
 
 
 def _measure(setting: Setting, recipe: Recipe, report: Report) -> Measured:

@@ -63,7 +63,6 @@ def cells(setting: Setting) -> list[Cell]:
     for size in compression.budgets(setting):
         for way in ("default", "inherited", "unbalanced", "proxy", "independent", "fitnet"):
             for seed in setting.seed_range:
-                shape = replace(compression.recipe(setting, size, seed), mixed=False)  # nothing else is taken from it
                 lesson = Lesson(replace(schedule, seed=seed), inherit=way == "inherited", balance=way != "unbalanced")
                 alone = way in ("independent", "fitnet")
                 found.append(
@@ -71,7 +70,7 @@ def cells(setting: Setting) -> list[Cell]:
                         compression.named(way, size, setting),
                         seed,
                         partial(_alone if alone else _follow, setting, size, way, lesson),
-                        (VERSION, unseen.VERSION, HINTS_VERSION, shape, lesson),
+                        (VERSION, unseen.VERSION, HINTS_VERSION, compression.recipe(setting, size, seed), lesson),
                         {
                             "size": size.name,
                             "inherits": "yes" if lesson.inherit else "no",

@@ -96,7 +96,7 @@ def teacher_main(argv: Sequence[str] | None = None, prog: str = "understudy teac
     compress.add_argument("--from-scratch", action="store_true", help="begin with chance, not with the kept filters")
     compress.add_argument("--views", type=int, default=4, metavar="N", help="views of each image (default 4)")
     compress.add_argument(
-        "--unmixed", action="store_true", help="ask the teacher about single images only, not about mixtures of two too"
+        "--unmixed", action="store_true", help="do not ask a teacher that knows more about mixtures of two images"
     )
     compress.add_argument(
         "--holdout-per-class", type=int, default=25, metavar="N", help="images shipped to judge candidates by"

@@ -68,7 +68,8 @@ class Recipe:
     holdout_per_class: images set aside for the bundle, to judge candidates on the device by. inherit: start from the
     weights of the kept filters, not from chance. taught: by `all` that the teacher says, by its logits of the `known`
     categories alone, or by the `labels` without a teacher. features_weight: see
-    `features_weight`. mixed: every second view is of two images at once (`cloud_teacher.mixed_views`).
+    `features_weight`. mixed: where the teacher has more to say than the labels of `known`, every second view is of two
+    images at once (see `mixes`).
     """
 
     known: tuple[str, ...]
@@ -87,17 +88,23 @@ class Recipe:
     mixed: bool = True
 
     def __repr__(self) -> str:
-        """Without fields that are as they were before they were fields: trainings are named after this text and must be
-        found again."""
-        before = {"features_weight": FEATURES_WEIGHT, "mixed": False}
+        """Without what is as usual: trainings are named after this text and must be found again."""
+        usual = {"features_weight": FEATURES_WEIGHT, "mixed": True}
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        told = (f"{name}={value!r}" for name, value in values.items() if before.get(name, ...) != value)
+        told = (f"{name}={value!r}" for name, value in values.items() if usual.get(name, ...) != value)
         return f"Recipe({', '.join(told)})"
 
 
 def features_weight(teacher: Sequence[Sequence[int]], depth: int) -> float:
     """What the teacher's feature counts in the loss of a student of `depth` blocks a group; `teacher`: its `widths`."""
     return SHALLOW_FEATURES_WEIGHT if 4 * depth < max(map(len, teacher)) else FEATURES_WEIGHT
+
+
+def mixes(recipe: Recipe, labels: Sequence[str]) -> bool:
+    """Whether every second view that the student is asked about is of two images at once (`cloud_teacher.mixed_views`):
+    where a teacher of these `labels` knows categories that the student is not shown and teaches it about them. Of those
+    the student learns more by mixtures; of the categories that it is shown it does not."""
+    return recipe.mixed and recipe.taught == "all" and not set(labels) <= set(recipe.known)
 
 
 def choose(teacher: Teacher, images: Images, recipe: Recipe) -> Plan:
@@ -154,7 +161,7 @@ def distil(
     targets = torch.from_numpy(data.train_targets[rows])
     views = min(recipe.views, recipe.schedule.epochs)
     outputs = None
-    mixed = recipe.mixed and recipe.taught != "labels"
+    mixed = mixes(recipe, teacher.labels)
     if recipe.taught != "labels":
         outputs = TeacherOutputs(teacher, data, cache_dir, rows if mixed else None)
         outputs.prepare(views, lambda done, total: report("ask teacher", done, total))

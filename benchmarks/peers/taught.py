@@ -39,7 +39,7 @@ def taught(
     kept = torch.tensor(pruned.feature, device=compute.device())
     targets = torch.from_numpy(data.train_targets)
     views = min(recipe.views, recipe.schedule.epochs)
-    outputs = TeacherOutputs(teacher, data, cache_dir, np.arange(len(data.train_images)) if recipe.mixed else None)
+    outputs = TeacherOutputs(teacher, data, cache_dir)
     outputs.prepare(views, lambda done, total: report("ask teacher", done, total))
 
     def loss_of(rows: Rows, epoch: int, random: np.random.Generator) -> Tensor:
@@ -49,8 +49,6 @@ def taught(
         said = outputs.of(epoch % views, rows)
         logits, wanted = mine.logits.float(), targets[torch.from_numpy(rows)].to(compute.device())
         labels: Tensor = functional.cross_entropy(logits[:, known], wanted)
-        if outputs.mixes(epoch % views):
-            labels = labels.new_zeros(())
         features = apart(mine.feature.float(), said.features.to(compute.device())[:, kept])
         speech = apart(logits, said.logits.to(compute.device()))
         return LABELS_WEIGHT * labels + LOGITS_WEIGHT * speech + recipe.features_weight * features

@@ -16,6 +16,7 @@ from cloud_teacher.distil import (
     choose,
     distil,
     features_weight,
+    mixes,
     narrowed,
 )
 from cloud_teacher.progress import silent
@@ -147,6 +148,14 @@ def test_mixed_views_teach_something_else_and_have_no_label(
         distil(teacher, wrong, rows, chosen, one, None, silent),
     )
     assert same(*([*net.parameters()] for net in second))
+
+
+def test_mixtures_are_asked_about_where_the_teacher_knows_more_than_it_shows() -> None:
+    recipe = Recipe(KNOWN, SCHEDULE)
+    assert mixes(recipe, (*KNOWN, "plain")) and not mixes(recipe, KNOWN) and not mixes(recipe, KNOWN[::-1])
+    for field in ({"mixed": False}, {"taught": "known"}, {"taught": "labels"}):
+        assert not mixes(replace(recipe, **field), (*KNOWN, "plain"))
+    assert "mixed" not in repr(recipe) and "mixed=False" in repr(replace(recipe, mixed=False))
 
 
 def test_labels_alone_know_no_mixtures(teacher: Teacher, dataset: Dataset, tmp_path: Path) -> None:
