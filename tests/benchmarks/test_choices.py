@@ -36,6 +36,6 @@ def test_every_combination_is_a_row_that_the_tables_then_read(make_setting: Make
     done, _ = cells.measure(setting, tried, lambda line: None)
     rows = table.rows(choices.TABLE, done)
     assert [one.error for one in done] == [""] * len(RATES) * len(ROWS)
-    table.save(setting, rows)
+    table.save(setting, rows, done)
     best = max(rows, key=lambda row: round(row["harmonic"], 4))  # as it is written
     assert chosen(setting, "independent", "T10", ()) == Choice(best["rate"], 1.0, best["row"])
