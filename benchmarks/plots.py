@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = Mapping[str, Any]
 SIZE_INCHES = (7.0, 4.2)
+MARKERS = "os^Dv<>Pp*"
 
 
 def compression(rows: Sequence[Row]) -> bytes:
@@ -54,10 +55,13 @@ def trade_off(rows: Sequence[Row]) -> bytes:
     """Tables 4 and 5: what is kept of the old categories against what is learned of the new one."""
 
     def draw(axes: Axes) -> None:
-        for number, row in enumerate(row for row in rows if row.get("old") is not None and row.get("new") is not None):
-            if " " in row["method"]:  # another choice of the new category
-                continue
-            axes.plot(row["new"], row["old"], marker="os^Dv<>Pp*"[number % 10], linestyle="", label=row["method"])
+        known = [row for row in rows if row.get("old") is not None and row.get("new") is not None]
+        # A space in the name: another choice of the new category.
+        for number, row in enumerate(row for row in known if " " not in row["method"]):
+            # Colours repeat after ten as well: from there on the markers are hollow.
+            fill: Literal["none", "full"] = "none" if number >= 10 else "full"
+            marker = MARKERS[number % 10]
+            axes.plot(row["new"], row["old"], marker=marker, fillstyle=fill, linestyle="", label=row["method"])
         axes.set_xlabel("new category, %")
         axes.set_ylabel("old categories, %")
 

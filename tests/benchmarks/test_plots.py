@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 from xml.etree import ElementTree
 
@@ -40,3 +41,11 @@ def test_a_plot_is_svg_that_names_its_lines_and_comes_out_the_same_again(table: 
 
 def test_a_table_of_nothing_but_failures_is_an_empty_plot() -> None:
     assert PLOTS["table4"]([{"method": "default", "error": "no"}]).startswith(b"<?xml")
+
+
+def test_no_two_methods_of_a_trade_off_look_alike() -> None:
+    rows = [{"method": f"method-{at}", "old": 50.0 + at, "new": 50.0} for at in range(20)]
+    text = PLOTS["table4"](rows).decode()
+    # Every look is drawn once, under a name of its own, and used from there; so are the axes' ticks.
+    looks = re.findall(r'<path id="(m[0-9a-f]+)"[^>]*style="([^"]*)"', text)
+    assert len({name for name, style in looks if "stroke-width: 0.8" not in style}) == len(rows)
