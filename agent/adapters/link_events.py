@@ -29,7 +29,7 @@ class Received:
 
     topic: str
     payload: bytes
-    receipt: Receipt = field(default=Receipt(0, 0), compare=False)
+    receipt: Receipt = field(default=Receipt(0), compare=False)
 
 
 @dataclass(frozen=True)

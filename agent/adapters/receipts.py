@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from itertools import count
+
+_numbers = count(1)
+"""One count for all connections of a process: what arrived on one is never taken for what arrived on another."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """Of one message that arrived and was not acknowledged yet."""
+    """Of one message that arrived and was not acknowledged yet. 0: of none."""
 
-    connection: int
     number: int
 
 
@@ -20,27 +23,25 @@ class Receipts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._connection = self._count = 0
         self._owed: dict[int, int] = {}  # number -> message id, as they arrived
         self._settled: set[int] = set()
 
     def begin(self) -> None:
         """A new connection."""
         with self._lock:
-            self._connection += 1
             self._owed.clear()
             self._settled.clear()
 
     def arrived(self, message_id: int) -> Receipt:
         with self._lock:
-            self._count += 1
-            self._owed[self._count] = message_id
-            return Receipt(self._connection, self._count)
+            number = next(_numbers)
+            self._owed[number] = message_id
+            return Receipt(number)
 
     def settle(self, receipt: Receipt) -> None:
         """The message need not come again. From any thread."""
         with self._lock:
-            if receipt.connection == self._connection:
+            if receipt.number in self._owed:
                 self._settled.add(receipt.number)
 
     def due(self) -> list[int]:

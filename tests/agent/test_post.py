@@ -104,7 +104,7 @@ def test_an_operators_order_becomes_an_event(scene: Scene) -> None:
 
 @pytest.mark.spec("7.1")
 def test_the_broker_keeps_an_order_until_what_follows_from_it_is_durable(scene: Scene) -> None:
-    receipt = Receipt(1, 5)
+    receipt = Receipt(5)
     scene.post.take(Received(TOPICS.command, scene.order(), receipt))
     assert not scene.settled
     (safe,) = scene.safe
@@ -117,7 +117,7 @@ def test_the_broker_keeps_an_order_until_what_follows_from_it_is_durable(scene: 
 @pytest.mark.parametrize("fails", [None, OSError(28, "No space left"), KeyError("x")])
 def test_what_is_no_order_the_broker_may_forget_at_once(scene: Scene, topic: str, fails: Exception | None) -> None:
     """Refused, it would be refused again; and an answer that was not stored is asked for again."""
-    scene.teacher.fails, receipt = fails, Receipt(1, 5)
+    scene.teacher.fails, receipt = fails, Receipt(5)
     scene.post.take(Received(topic, b"nonsense", receipt))
     assert scene.settled == [receipt] and not scene.put
 

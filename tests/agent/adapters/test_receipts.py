@@ -51,3 +51,13 @@ def test_in_the_order_in_which_they_arrived_whatever_the_order_in_which_they_wer
         receipts.settle(held[pick])
         acknowledged += receipts.due()
     assert acknowledged == list(range(100, 110))
+
+
+def test_a_receipt_of_another_link_says_nothing() -> None:
+    one, other = Receipts(), Receipts()
+    for receipts in (one, other):
+        receipts.begin()
+    of_one = one.arrived(1)
+    other.arrived(1)
+    other.settle(of_one)
+    assert other.due() == []
