@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before any test imports torch: see cloud_teacher/__init__.py
+# Tile instructions (AMX) round otherwise, and trainings of a few steps on a few images then end elsewhere.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 # Test files import from here what is no fixture (tcp_tap); pytest's importlib mode adds no folder by itself.
 sys.path.insert(0, str(Path(__file__).parent))

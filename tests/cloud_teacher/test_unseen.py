@@ -77,10 +77,14 @@ def test_a_driven_view_holds_more_of_the_category_for_its_net_and_looks_nearly_t
     wanted = torch.randint(0, 4, (32,), generator=torch.Generator().manual_seed(0))
     moved = driven(teacher.net, views, wanted)
     with torch.no_grad():
-        before = functional.cross_entropy(teacher.net(views).logits, wanted)
+        before = functional.cross_entropy(teacher.net(views).logits, wanted, reduction="none")
         after = functional.cross_entropy(teacher.net(moved).logits, wanted)
-    assert after < before
-    assert float((moved - views).square().mean().sqrt()) == pytest.approx(0.03, rel=0.05)
+    assert after < before.mean()
+    lengths = (moved - views).square().mean(dim=(1, 2, 3)).sqrt()
+    # A view that shows nothing but the category has no slope to go along.
+    doubtful = before > 0.01
+    assert doubtful.sum() > 16 and lengths[doubtful].numpy() == pytest.approx(0.03, rel=0.05)
+    assert lengths.max() < 0.0315
     assert all(weight.grad is None for weight in teacher.net.parameters())
 
 
