@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def test_what_this_very_process_holds(tmp_path: Path) -> None:
     (tmp_path / "folder" / "file").write_bytes(bytes(3 * 2**20))
     before = vitals(os.getpid(), tmp_path, 1.0)
     descriptor = os.open(tmp_path, os.O_RDONLY)
-    ballast = bytearray(os.urandom(2**20)) * 20
+    # Of its own, for what the process has freed before may serve for a bytearray.
+    ballast = mmap.mmap(-1, 20 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    ballast.write(os.urandom(2**20) * 20)
     after = vitals(os.getpid(), tmp_path, 2.0)
     os.close(descriptor)
     assert after.fds == before.fds + 1
