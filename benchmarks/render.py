@@ -68,8 +68,9 @@ accuracy on all categories, each image counting once, ± the standard deviation 
 on the categories known before and learned since, and `harmonic` their harmonic mean. Hyper-parameters were chosen on a
 split of the training images, but for one that was settled with test figures in view
 ([ADR 12](adr/0012-mixtures-of-two-images.md)). `default` is what is shipped; `joint` the upper bound. Rows with a date
-in `outdated` are of an earlier version, and stay until they are measured again. The paper is arXiv 2201.10947; its
-figures stand below ours, as printed.
+in `outdated` are of an earlier version, and stay until they are measured again. Tables grow over days and machines: the
+conditions below one are those of its last run, and `seconds` of different rows may be of different processors, some
+beside another training. The paper is arXiv 2201.10947; its figures stand below ours, as printed.
 """
 
 
@@ -204,7 +205,7 @@ def conditions(document: Document) -> str:
         "torch": known.get("torch"),
     }
     said = ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
-    return f"Measured: {said}." if said else "Nothing is known of the conditions under which this was measured."
+    return f"Last measured: {said}." if said else "Nothing is known of the conditions under which this was measured."
 
 
 def _of_the_paper(table: PaperTable) -> str:

@@ -103,7 +103,7 @@ def features_weight(teacher: Sequence[Sequence[int]], depth: int) -> float:
 def mixes(recipe: Recipe, labels: Sequence[str]) -> bool:
     """Whether every second view that the student is asked about is of two images at once (`cloud_teacher.mixed_views`):
     where a teacher of these `labels` knows categories that the student is not shown and teaches it about them. Of those
-    the student learns more by mixtures; of what it is shown it does not (ADR 12)."""
+    the student learns more by mixtures; one that is shown them all does not (ADR 12)."""
     return recipe.mixed and recipe.taught == "all" and not set(labels) <= set(recipe.known)
 
 
