@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.judge import percent
 from benchmarks.measured import Measured
+from benchmarks.recipes import CPU
 from benchmarks.setting import Setting
 from benchmarks.stopwatch import Stopwatch
 from cloud_teacher import compute
@@ -23,7 +24,7 @@ from cloud_teacher.progress import Report
 from cloud_teacher.train import Rows, identity_of
 from transfer.blueprint import macs, parameters
 from transfer.networks import Network
-from transfer.plan import Plan
+from transfer.plan import Depth, Plan
 from transfer.questions import to_tensor
 from transfer.spec import NetSpec
 
@@ -36,7 +37,7 @@ class Size:
     """name: as it ends a method's name. Widths by `threshold` (P of eq. 2) or to fill `most_parameters`."""
 
     name: str
-    depth: int
+    depth: Depth
     threshold: float | None = None
     most_parameters: int | None = None
 
@@ -47,6 +48,8 @@ ResNet-8. Two blocks a group, each a good third thinner than the teacher's, are 
 epochs give 87.7, 85.2 and 87.4 % on ten categories (ResNet-56 and CIFAR-10, 5,000 training images held out)."""
 ONE_BLOCK = Size("0.08m-1b", 1, most_parameters=80_000)
 """As many parameters in one block a group, which is ResNet-8's shape."""
+LEARNER = Size("0.29m", CPU.depth)
+"""What goes on to learn on a device at scale cpu: two more blocks, where they are cheap."""
 PAPER_SIZES = tuple(
     Size(name, 1, most_parameters=count)
     for name, count in (("2.00m", 2_003_000), ("1.42m", 1_425_000), ("0.60m", 602_000), ("0.23m", 231_000))
@@ -70,13 +73,14 @@ def shapes(setting: Setting) -> tuple[Size, ...]:
 
 def thresholds(setting: Setting) -> tuple[Size, ...]:
     """The paper's own way to a size."""
-    chosen = THRESHOLDS[-1:] if setting.quick else THRESHOLDS
-    return tuple(Size(f"p{threshold}", setting.plan.depth, threshold=threshold) for threshold in chosen)
+    chosen, depth = THRESHOLDS[-1:] if setting.quick else THRESHOLDS, budgets(setting)[0].depth
+    return tuple(Size(f"p{threshold}", depth, threshold=threshold) for threshold in chosen)
 
 
 def named(method: str, size: Size, setting: Setting) -> str:
-    """`default` of the first budget is simply called that."""
-    return method if method == "default" and size == budgets(setting)[0] else f"{method}-{size.name}"
+    """`default` of the first budget, and of the student that goes on to learn, is simply called that."""
+    usual = (budgets(setting)[0], LEARNER)
+    return method if method == "default" and size in usual else f"{method}-{size.name}"
 
 
 def recipe(setting: Setting, size: Size, seed: int) -> Recipe:
@@ -88,7 +92,7 @@ def recipe(setting: Setting, size: Size, seed: int) -> Recipe:
         depth=size.depth,
         threshold=size.threshold,
         most_parameters=size.most_parameters,
-        views=plan.views,
+        views=plan.compressed_views or plan.views,
         holdout_per_class=0,
         features_weight=features_weight(setting.teacher.widths, size.depth),
     )

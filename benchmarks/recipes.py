@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cloud_teacher.train import Schedule
+from transfer.plan import Depth
 
 Scale = Literal["cpu", "paper"]
 
@@ -17,21 +18,22 @@ Scale = Literal["cpu", "paper"]
 class Plan:
     """One scale.
 
-    student: its training under the teacher, in the tables where it goes on to learn; compressed: in those where its
-    size is compared (`student` where None); depth, most_parameters, views, holdout_per_class: see
-    `cloud_teacher.distil.Recipe`. student_seeds: how many different students are trained; seed s works on student
-    s modulo that number, so where it is 1 the spread is that of the round alone. teacher: the training of teachers that
-    are not given (the one that does not know the new category); teacher_blocks: how many blocks of each group it has of
-    the given teacher's, all where None. joint: the upper bound's training, from the student on.
+    student: its training under the teacher, in the tables where it goes on to learn; compressed, compressed_views: in
+    those where its size is compared (`student` and `views` where None); depth, most_parameters, views,
+    holdout_per_class: see `cloud_teacher.distil.Recipe`. student_seeds: how many different students are trained; seed s
+    works on student s modulo that number, so where it is 1 the spread is that of the round alone. teacher: the training
+    of teachers that are not given (the one that does not know the new category); teacher_blocks: how many blocks of
+    each group it has of the given teacher's, all where None. joint: the upper bound's training, from the student on.
     new_images: of a new category, seen by a round. train_images, test_images: at most so many of each category.
     """
 
     student: Schedule
-    depth: int
+    depth: Depth
     views: int
     teacher: Schedule
     joint: Schedule
     compressed: Schedule | None = None
+    compressed_views: int | None = None
     most_parameters: int | None = None
     teacher_blocks: int | None = None
     holdout_per_class: int = 25
@@ -46,10 +48,11 @@ class Plan:
 CPU = Plan(
     student=Schedule(epochs=40, batch_size=128, learning_rate=0.1),
     compressed=Schedule(epochs=60, batch_size=128, learning_rate=0.1),
-    depth=3,
-    views=8,
-    teacher=Schedule(epochs=30, batch_size=128, learning_rate=0.1),
-    teacher_blocks=3,
+    compressed_views=8,
+    depth=(4, 4, 3),
+    views=16,
+    teacher=Schedule(epochs=36, batch_size=128, learning_rate=0.1),
+    teacher_blocks=5,
     joint=Schedule(epochs=20, batch_size=128, learning_rate=0.05),
 )
 PAPER = Plan(

@@ -40,7 +40,7 @@ TABLE = Table("Seconds of a round and of inference", ("size", "teacher", "traina
 
 def cells(setting: Setting) -> list[Cell]:
     """Every tier with every size of student, and RILOD on the uncompressed network."""
-    sizes = compression.budgets(setting)
+    sizes = _sizes(setting)
     works = [(size, name) for size in sizes for name in TIERS] + [(sizes[0], RILOD)]
     return [
         Cell(
@@ -56,6 +56,12 @@ def cells(setting: Setting) -> list[Cell]:
         for seed in setting.seed_range
         for recipe in [_recipe(setting, size, seed)]
     ]
+
+
+def _sizes(setting: Setting) -> tuple[Size, ...]:
+    """Those of the scale, the first being that of the student that goes on to learn."""
+    found = compression.budgets(setting)
+    return (compression.LEARNER, *found[1:]) if found[0] == compression.SMALL else found
 
 
 def _recipe(setting: Setting, size: Size, seed: int) -> Recipe:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from cloud_teacher.amounts import count, share_of_zeros
+from cloud_teacher.amounts import blocks, count, share_of_zeros
 
 Parser = argparse.ArgumentParser
 BROKER_VARIABLE = "UNDERSTUDY_BROKER"
@@ -67,9 +67,10 @@ def teacher_main(argv: Sequence[str] | None = None, prog: str = "understudy teac
     known.add_argument("--unknown", metavar="X,Y", help="all categories but these")
     compress.add_argument(
         "--blocks",
-        type=int,
+        type=blocks,
         metavar="N",
-        help="blocks kept of each group: the last N (under a limit, two thin ones are better than one)",
+        help="blocks kept of each group: the last N, or one number a group, 4,4,3 (under a limit, two thin ones are "
+        "better than one)",
     )
     width = compress.add_mutually_exclusive_group()
     width.add_argument(

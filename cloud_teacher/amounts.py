@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 
+from transfer.plan import Depth
+
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
@@ -33,3 +35,13 @@ def share_of_zeros(text: str) -> float:
             "thinner the student). To ask for a size instead, use --params 0.27M or --macs 10M"
         )
     return value
+
+
+def blocks(text: str) -> Depth:
+    """How many blocks of each group to keep: 3, or one number a group, 4,4,3. Raises argparse.ArgumentTypeError."""
+    if not re.fullmatch(r"[1-9]\d{0,3}(,[1-9]\d{0,3})*", text.strip()):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of blocks; write 3, or one number a group such as 4,4,3"
+        )
+    numbers = tuple(int(part) for part in text.split(","))
+    return numbers[0] if len(numbers) == 1 else numbers

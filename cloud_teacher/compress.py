@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 Images = npt.NDArray[np.uint8]
 Arrays = dict[str, npt.NDArray[np.generic]]
 
-CALIBRATION_SHARE = 0.1
+CALIBRATION_SHARE, MOST_CALIBRATION = 0.1, 250
+"""Of a category's images, and at most so many: what they settle is known well enough by then, and the student learns by
+the rest."""
 STATISTICS_PER_CLASS = 1000
 TOLERANCE = 1e-5
 """Largest difference of the .tflite model from torch, as a share of the largest output."""
@@ -70,8 +72,8 @@ class Parts:
 
 
 def divide(targets: npt.NDArray[np.int64], holdout_per_class: int) -> Parts:
-    """Of every category `holdout_per_class` images (at most a fifth) for the holdout, a tenth for calibration and the
-    rest to train with; by hash, so the same on every run."""
+    """Of every category `holdout_per_class` images (at most a fifth) for the holdout, a tenth (at most
+    MOST_CALIBRATION) for calibration and the rest to train with; by hash, so the same on every run."""
     train: list[int] = []
     calibration: list[int] = []
     holdout: list[int] = []
@@ -79,7 +81,7 @@ def divide(targets: npt.NDArray[np.int64], holdout_per_class: int) -> Parts:
         members = np.flatnonzero(targets == target).tolist()
         members.sort(key=lambda row: hashlib.sha256(f"part:{row}".encode()).digest())
         held = min(holdout_per_class, len(members) // 5)
-        calibrating = max(1, round((len(members) - held) * CALIBRATION_SHARE))
+        calibrating = max(1, min(round((len(members) - held) * CALIBRATION_SHARE), MOST_CALIBRATION))
         holdout += members[:held]
         calibration += members[held : held + calibrating]
         train += members[held + calibrating :]

@@ -30,6 +30,7 @@ from cloud_teacher.zoo import Teacher, fast
 from transfer.blueprint import parameters
 from transfer.limit import Limit
 from transfer.networks import Network, build, weights_of
+from transfer.plan import Depth
 from transfer.pruning import Plan, filter_widths, plan, shrink, shrunk_spec, widths_within, zero_fractions
 from transfer.questions import to_tensor
 from transfer.spec import InputSpec
@@ -61,7 +62,7 @@ class CompressionError(ValueError):
 class Recipe:
     """How to make a student.
 
-    known: the categories the device knows. depth: blocks kept of each group. Widths: by `threshold` (P of eq. 2), or to
+    known: the categories the device knows. depth: see `transfer.plan.Depth`. Widths: by `threshold` (P of eq. 2), or to
     fill `most_parameters` or `most_macs`, or the teacher's own. score: what goes first under a limit, filters of many
     `zeros` (the paper), each layer by the same share, or coupled channels by their `gradient`, from where they are
     missed least. views: how many views of each image the teacher is asked about; the epochs go through them in turn.
@@ -74,7 +75,7 @@ class Recipe:
 
     known: tuple[str, ...]
     schedule: Schedule
-    depth: int = 1
+    depth: Depth = 1
     threshold: float | None = None
     most_parameters: int | None = None
     views: int = 4
@@ -95,9 +96,10 @@ class Recipe:
         return f"Recipe({', '.join(told)})"
 
 
-def features_weight(teacher: Sequence[Sequence[int]], depth: int) -> float:
+def features_weight(teacher: Sequence[Sequence[int]], depth: Depth) -> float:
     """What the teacher's feature counts in the loss of a student of `depth` blocks a group; `teacher`: its `widths`."""
-    return SHALLOW_FEATURES_WEIGHT if 4 * depth < max(map(len, teacher)) else FEATURES_WEIGHT
+    deepest = depth if isinstance(depth, int) else max(depth)
+    return SHALLOW_FEATURES_WEIGHT if 4 * deepest < max(map(len, teacher)) else FEATURES_WEIGHT
 
 
 def mixes(recipe: Recipe, labels: Sequence[str]) -> bool:

@@ -33,6 +33,7 @@ from cloud_teacher.worker import TeacherWorker
 from cloud_teacher.zoo import Teacher, load_teacher, save_teacher, teacher_manifest
 from transfer import signing
 from transfer.networks import weights_of
+from transfer.plan import Depth
 from transfer.questions import Widths
 from transfer.spec import NetSpec, resnet_cifar
 
@@ -127,7 +128,7 @@ def _compress_unlabelled(arguments: argparse.Namespace) -> int:
 
 
 def _recipe(
-    arguments: argparse.Namespace, teacher: Teacher, known: tuple[str, ...], depth: int, schedule: Schedule
+    arguments: argparse.Namespace, teacher: Teacher, known: tuple[str, ...], depth: Depth, schedule: Schedule
 ) -> Recipe:
     return Recipe(
         known=known,

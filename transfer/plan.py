@@ -19,6 +19,9 @@ from transfer.spec import BlockSpec, NetSpec, VggSpec
 
 STEM = "conv1"
 
+Depth = int | tuple[int, ...]
+"""How many blocks of a group are kept: of every one as many, or one number a group."""
+
 
 @dataclass(frozen=True, repr=False)
 class Plan:
@@ -40,11 +43,16 @@ class Plan:
         return f"Plan(blocks={self.blocks}, out={self.out}, mid={self.mid}{stem})"
 
 
-def last_blocks(spec: NetSpec, depth: int) -> tuple[tuple[int, ...], ...]:
-    """The positions of the last `depth` blocks of each group (all, where a group has fewer)."""
-    if depth < 1:
-        raise ValueError(f"{depth} blocks a group: must be at least 1")
-    return tuple(tuple(range(max(0, len(blocks) - depth), len(blocks))) for blocks in spec.groups)
+def last_blocks(spec: NetSpec, depth: Depth) -> tuple[tuple[int, ...], ...]:
+    """The positions of the last `depth` blocks of each group (all, where a group has fewer). Raises ValueError."""
+    depths = (depth,) * len(spec.groups) if isinstance(depth, int) else depth
+    if len(depths) != len(spec.groups):
+        raise ValueError(f"{len(depths)} numbers of blocks for a network of {len(spec.groups)} groups: give one each")
+    if min(depths) < 1:
+        raise ValueError(f"{min(depths)} blocks a group: must be at least 1")
+    return tuple(
+        tuple(range(max(0, len(blocks) - most), len(blocks))) for blocks, most in zip(spec.groups, depths, strict=True)
+    )
 
 
 def branch(spec: NetSpec, group: int, position: int) -> tuple[Conv | Norm, ...]:

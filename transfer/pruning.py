@@ -21,7 +21,7 @@ from transfer.inheritance import shrink
 from transfer.limit import Limit
 from transfer.networks import Network
 from transfer.operations import INPUT, Conv, Relu, sources
-from transfer.plan import Plan, entering, inner, last_blocks, outer, planned, shrunk_spec
+from transfer.plan import Depth, Plan, entering, inner, last_blocks, outer, planned, shrunk_spec
 from transfer.spec import NetSpec
 
 __all__ = [
@@ -119,7 +119,7 @@ def filter_widths(zeros: Zeros, threshold: float) -> dict[str, int]:
     return widths
 
 
-def plan(spec: NetSpec, zeros: Zeros, depth: int, widths: Widths) -> Plan:
+def plan(spec: NetSpec, zeros: Zeros, depth: Depth, widths: Widths) -> Plan:
     """The last `depth` blocks of each group, with `widths` filters of each convolution (by name)."""
     blocks = last_blocks(spec, depth)
     space = coupling(blueprint(spec)).space
@@ -134,7 +134,7 @@ def plan(spec: NetSpec, zeros: Zeros, depth: int, widths: Widths) -> Plan:
     return planned(spec, blocks, kept)
 
 
-def widths_within(spec: NetSpec, zeros: Zeros, depth: int, limit: Limit) -> dict[str, int]:
+def widths_within(spec: NetSpec, zeros: Zeros, depth: Depth, limit: Limit) -> dict[str, int]:
     """The widths, each the same share of the teacher's, that fill the limit best. Raises ValueError."""
 
     def scaled(thousandths: int) -> dict[str, int]:

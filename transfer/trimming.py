@@ -16,7 +16,7 @@ from transfer.blueprint import blueprint, tensor_shapes
 from transfer.coupling import Coupling, Link, coupling
 from transfer.limit import Limit
 from transfer.operations import INPUT, Blueprint, Conv, Dense, Norm
-from transfer.plan import Plan, last_blocks, origins, planned, shrunk_spec, whole
+from transfer.plan import Depth, Plan, last_blocks, origins, planned, shrunk_spec, whole
 from transfer.spec import NetSpec
 
 FEWEST_CHANNELS = 4
@@ -26,7 +26,7 @@ Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 
-def trimmed(spec: NetSpec, importance: Importance, depth: int, limit: Limit) -> Plan:
+def trimmed(spec: NetSpec, importance: Importance, depth: Depth, limit: Limit) -> Plan:
     """The last `depth` blocks of each group, without their least important channels: just as many are taken as the
     limit asks for. importance: by the teacher's spaces, [channels], finite and not negative. Raises ValueError."""
     blocks = last_blocks(spec, depth)

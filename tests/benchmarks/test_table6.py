@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks import cells, table, table6
+from benchmarks.recipes import CPU
 from tests.benchmarks import toy
 from transfer.blueprint import parameters
 from transfer.spec import resnet_cifar
@@ -35,6 +37,12 @@ def test_a_round_and_an_inference_are_timed(tmp_path: Path) -> None:
     (row,) = table.rows(table6.TABLE, done)
     assert row["method"] == "head-half" and row["trainable"] == 0
     assert row["seconds"] > 0 and row["batch_seconds"] > 0 and row["new"] is not None
+
+
+def test_at_scale_cpu_the_first_size_is_the_student_of_the_other_tables(tmp_path: Path) -> None:
+    setting = toy.setting("table6", toy.teacher(tmp_path), tmp_path / "cache", plan=replace(CPU, depth=1), quick=False)
+    names = {cell.method for cell in table6.cells(setting)}
+    assert {"default", "head-0.29m", "default-0.08m"} <= names and "default-0.29m" not in names
 
 
 @pytest.mark.parametrize("name", ["default", "head-half", "sparse-half", "transfer-half", "rilod-teacher"])

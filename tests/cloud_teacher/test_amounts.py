@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_teacher.amounts import count, share_of_zeros
+from cloud_teacher.amounts import blocks, count, share_of_zeros
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,15 @@ def test_a_threshold_is_a_share() -> None:
     for text in ("0", "1.1", "nan", "90%", "0.23M"):
         with pytest.raises(argparse.ArgumentTypeError, match="--params"):
             share_of_zeros(text)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 9999), min_size=1, max_size=5))
+def test_blocks_are_one_number_or_one_a_group(numbers: list[int]) -> None:
+    assert blocks(",".join(map(str, numbers))) == (tuple(numbers) if len(numbers) > 1 else numbers[0])
+
+
+@pytest.mark.parametrize("text", ["", "0", "3,0", "3,", "-1", "3.5", "3;4", "12345", "three"])
+def test_what_is_no_number_of_blocks_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="such as 4,4,3"):
+        blocks(text)

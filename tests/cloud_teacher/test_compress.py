@@ -81,6 +81,11 @@ def test_the_parts_are_disjoint_and_whole_and_each_has_every_category(sizes: lis
         assert (targets[parts.train] == category).sum() >= 2
 
 
+def test_no_more_images_are_kept_from_training_than_calibration_needs() -> None:
+    parts = divide(np.repeat([0, 1], [1000, 4000]), 0)
+    assert np.bincount(np.repeat([0, 1], [1000, 4000])[parts.calibration]).tolist() == [100, 250]
+
+
 def test_no_image_of_another_category_is_looked_at(teacher: Teacher, dataset: Dataset, tmp_path: Path) -> None:
     """The same student comes out when the images of the category it must not know are something else entirely."""
     poisoned = replace(dataset, train_images=dataset.train_images.copy(), test_images=dataset.test_images.copy())

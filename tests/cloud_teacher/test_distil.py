@@ -103,6 +103,7 @@ def test_a_student_much_shallower_than_its_teacher_need_not_have_its_feature() -
     resnet56, wrn28 = [[16] * 9, [32] * 9, [64] * 9], [[160] * 4] * 3
     assert [features_weight(resnet56, depth) for depth in (1, 2)] == [SHALLOW_FEATURES_WEIGHT] * 2
     assert features_weight(resnet56, 3) == features_weight(wrn28, 1) == FEATURES_WEIGHT
+    assert features_weight(resnet56, (2, 3, 1)) == FEATURES_WEIGHT
 
 
 def test_what_the_feature_counts_decides_the_training_and_its_name(

@@ -45,8 +45,15 @@ def test_the_name_of_a_plan_without_a_stem_stays_what_it_was() -> None:
 
 def test_depth_is_at_least_one() -> None:
     assert last_blocks(SMALL["vgg"], 2) == ((0, 1), (0, 1), (1, 2), (1, 2), (1, 2))
-    with pytest.raises(ValueError, match="blocks a group"):
-        last_blocks(SMALL["vgg"], 0)
+    for nothing in (0, (1, 1, 0, 1, 1)):
+        with pytest.raises(ValueError, match="0 blocks a group"):
+            last_blocks(SMALL["vgg"], nothing)
+
+
+def test_every_group_may_have_a_depth_of_its_own() -> None:
+    assert last_blocks(SMALL["vgg"], (2, 1, 3, 1, 9)) == ((0, 1), (1,), (0, 1, 2), (2,), (0, 1, 2))
+    with pytest.raises(ValueError, match="2 numbers of blocks for a network of 5 groups"):
+        last_blocks(SMALL["vgg"], (2, 1))
 
 
 @settings(deadline=None)
