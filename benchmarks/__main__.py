@@ -24,6 +24,7 @@ TABLES = {
     "table7": "categories of which no image was ever seen",
     "sequence": "5+1+1+1+1+1: new categories one after the other",
     "novelty": "how well a category that was left out is noticed",
+    "ablation": "what our own choices are worth, on training images",
     "choices": "the baselines' hyper-parameters, chosen on training images",
 }
 COMMANDS = {"render": "docs/results.md and docs/resource-limits.md from benchmarks/results"}

@@ -57,7 +57,7 @@ def _try(setting: Setting, name: str, knowing: Knowing, choice: Choice, report: 
     begun = student(setting, recipe(setting, setting.known_without(category)), knowing)
     learning = METHODS[name].begin(setting, begun, 0, choice)
     data = validation(setting, category)
-    rows = _new_rows(setting, category)
+    rows = new_rows(setting, category)
     learning.learn(category, setting.dataset.train_images[rows[: setting.plan.new_images]])
     return judged(learning, data, (category,))
 
@@ -66,18 +66,23 @@ def validation(setting: Setting, category: str) -> Dataset:
     """The data set with training images in place of its test images: of the old categories such as no student was
     trained on (`divide`'s calibration images), of the new one those behind the ones that are learned from here."""
     data = setting.dataset
-    each = max(1, setting.plan.sweep_images // len(data.labels))
+    each = judges_of_each(setting)
     known = np.flatnonzero(data.train_targets != data.labels.index(category))
     # The very rows of `data.only(known)`, whose order is that of the whole data set.
     place = np.unique(data.train_targets[known], return_inverse=True)[1].astype(np.int64)
     spare = known[divide(place, setting.plan.holdout_per_class).calibration]
     old = [drawn(spare[data.train_targets[spare] == at], each, SALT) for at in np.unique(data.train_targets[spare])]
-    new = _new_rows(setting, category)[setting.plan.new_images :][:each]
+    new = new_rows(setting, category)[setting.plan.new_images :][:each]
     rows = np.concatenate([*old, new])
     return replace(data, test_images=data.train_images[rows], test_targets=data.train_targets[rows])
 
 
-def _new_rows(setting: Setting, category: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def judges_of_each(setting: Setting) -> int:
+    """How many images of every category are judged by."""
+    return max(1, setting.plan.sweep_images // len(setting.dataset.labels))
+
+
+def new_rows(setting: Setting, category: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """All training images of the new category, in an order that no table uses."""
     data = setting.dataset
     rows = np.flatnonzero(data.train_targets == data.labels.index(category))

@@ -33,8 +33,9 @@ EXPECTED = {
 } | {
     "table5": ("cpu",),
     "novelty": ("cpu",),
+    "ablation": ("cpu",),
 }
-ORDER = ("table1", "table2", "table3", "table4", "table5", "table6", "table7", "sequence", "novelty")
+ORDER = ("table1", "table2", "table3", "table4", "table5", "table6", "table7", "sequence", "novelty", "ablation")
 
 HEADINGS = {
     "table1": "Table 1: compression",
@@ -46,6 +47,7 @@ HEADINGS = {
     "table7": "Table 7: unseen categories",
     "sequence": "Sequence: one new category after the other",
     "novelty": "Novelty: noticing what is new",
+    "ablation": "Ablation: what our own choices are worth",
 }
 NAMES = {
     "params": "parameters",

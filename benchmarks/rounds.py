@@ -62,23 +62,23 @@ class DeviceRounds:
     def __init__(self, setting: Setting, student: Student, seed: int, tier: Tier) -> None:
         self._setting, self._teacher, self._seed, self._tier = setting, student.teacher, seed, tier
         self._folder = tempfile.TemporaryDirectory(prefix="benchmark-round-")
-        self._bundle = student.bundle
+        self.bundle = student.bundle
         self.seconds = 0.0
         self.refused = 0
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return self._bundle.manifest.labels
+        return self.bundle.manifest.labels
 
     @property
     def net(self) -> NetSpec:
-        return self._bundle.manifest.net
+        return self.bundle.manifest.net
 
     def learn(self, category: str, images: Images) -> None:
         folders = JobFolders(Path(self._folder.name) / f"{len(self.labels)}")
-        samples = samples_of(self._bundle, images)
+        samples = samples_of(self.bundle, images)
         job = make_job(category, tuple(s.sample_id for s in samples), self._tier, self._seed, self._setting.threads)
-        folders.make(job, samples, self._bundle.directory)
+        folders.make(job, samples, self.bundle.directory)
         folder = folders.path(job.job_id)
         if self._tier == "transfer":
             self._answer(folder, samples, job.views)
@@ -91,10 +91,10 @@ class DeviceRounds:
             lines = ended.stderr.strip().splitlines()
             raise RoundError(result.reason if result else lines[-1] if lines else f"exit status {ended.returncode}")
         self.refused += len(result.refused)
-        self._bundle = bundle.load(folder / "candidate", trusted=None)
+        self.bundle = bundle.load(folder / "candidate", trusted=None)
 
     def predict(self, images: Images) -> Targets:
-        return served(self._bundle, images)
+        return served(self.bundle, images)
 
     def _answer(self, folder: Path, samples: list[Sample], views: int) -> None:
         """What the teacher worker would send, rounded as it is on the wire."""
@@ -105,8 +105,8 @@ class DeviceRounds:
                 np.stack([sample.image for sample in some]),
                 [sample.sample_id for sample in some],
                 range(views),
-                self._bundle.manifest.flip,
-                activations.wanted(self._bundle.manifest.pairs),
+                self.bundle.manifest.flip,
+                activations.wanted(self.bundle.manifest.pairs),
             )
             answer = activations.encode(self._teacher.answer([question])[0])
             (folder / "activations" / f"{at:06d}.safetensors").write_bytes(answer)

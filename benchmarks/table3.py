@@ -33,7 +33,7 @@ TOLERANCE = 0.1
 """Percent: less than the spread over seeds."""
 TAUGHT = (1, 2, 3, 4, 6, 8, 10, 12, 16, 24)
 ALONE = (10, 20, 40, 80)
-LENGTHS = {"default": TAUGHT, "inherited": TAUGHT + ALONE[2:], "independent": ALONE, "fitnet": ALONE}
+LENGTHS = {"default": TAUGHT + ALONE[2:], "inherited": TAUGHT + ALONE[2:], "independent": ALONE, "fitnet": ALONE}
 QUICK_LENGTHS = (1, 2)
 
 

@@ -100,12 +100,18 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]], labels: Sequence[
 
 
 def decide(
-    decision: Decision, statistics: ClassStatistics, logits: Floats, features: Floats, distances: Floats | None = None
+    decision: Decision,
+    statistics: ClassStatistics,
+    logits: Floats,
+    features: Floats,
+    distances: Floats | None = None,
+    *,
+    fusion: float = FUSION,
 ) -> Floats:
     """[n, C] probability of each category, by the largest logit, the densest Gaussian, or both.
 
     `fused`: the Gaussians know where the old categories lie, the logits were trained to tell the new one from them;
-    the sum of their log probabilities, the logits' by FUSION, gains where categories are close (CIFAR-10) and nothing
+    the sum of their log probabilities, the logits' by `fusion`, gains where categories are close (CIFAR-10) and nothing
     where the Gaussians alone are sure (digits). logits [n, >= C], features [n, D]; `distances`: theirs, where they are
     at hand already.
     """
@@ -114,7 +120,7 @@ def decide(
     scores = logits[:, : len(statistics.labels)]
     if decision == "fused":
         posterior = statistics.posterior(features, distances)
-        scores = FUSION * scores + np.log(np.maximum(posterior, SMALLEST_PROBABILITY))
+        scores = fusion * scores + np.log(np.maximum(posterior, SMALLEST_PROBABILITY))
     probability: Floats = np.exp(scores - scores.max(axis=1, keepdims=True))
     probability /= probability.sum(axis=1, keepdims=True)
     return probability

@@ -19,7 +19,7 @@ def test_what_is_judged_on_was_neither_trained_on_nor_is_a_test_image(make_setti
     known = data.only(setting.known_without("plain"))
     parts = divide(known.train_targets, setting.plan.holdout_per_class)
     trained = {known.train_images[row].tobytes() for row in np.concatenate([parts.train, parts.holdout])}
-    learned = choices._new_rows(setting, "plain")[: setting.plan.new_images]
+    learned = choices.new_rows(setting, "plain")[: setting.plan.new_images]
     trained |= {data.train_images[row].tobytes() for row in learned}
     test = {image.tobytes() for image in data.test_images}
     assert judged.labels == data.labels and set(judged.test_targets) == {0, 1, 2, 3}
