@@ -1,6 +1,6 @@
 """What is chosen rather than measured: sizes, schedules and numbers of images of every scale, all in this one place.
 
-Nothing in this file was chosen by looking at test images; ADR 12 says of one setting elsewhere that was.
+Nothing in this file was chosen by looking at test images.
 """
 
 from __future__ import annotations
