@@ -112,7 +112,7 @@ def _measure(arguments: argparse.Namespace, note: Any, report: Any) -> int:
     found = table.rows(module.TABLE, done)
     if not arguments.json:
         print(table.shown(module.TABLE, found, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
-    if found and not setting.quick:
+    if done and not setting.quick and (found or table.published_at(setting).exists()):
         note(f"written to {table.save(setting, found, done).name}")
     if arguments.json:
         print(json.dumps(table.document(setting, found), ensure_ascii=False), flush=True)

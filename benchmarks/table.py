@@ -100,20 +100,28 @@ def save(setting: Setting, found: Sequence[Row], done: Sequence[Done]) -> Path:
     kept = [*found, *_outdated(path, set(methods) - {row["method"] for row in found})]
     place = {method: at for at, method in enumerate(methods)}
     kept.sort(key=lambda row: place.get(row["method"], len(place)))
-    whole = document(setting, kept) | {"conditions": conditions(setting), "cells": cells.published(setting, done)}
+    # Where nothing of this version is measured yet, the rows are all of the conditions that they had.
+    where = conditions(setting) if found else _published(path).get("conditions")
+    whole = document(setting, kept) | {"conditions": where, "cells": cells.published(setting, done)}
     write_atomic(path, (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode())
     return path
 
 
 def _outdated(path: Path, methods: Collection[str]) -> list[Row]:
     """The rows of these methods in a file of results, with the day they are of."""
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return []
+    document = _published(path)
     date = (document.get("conditions") or {}).get("date") or "unknown"
     rows = [row for row in document.get("rows", ()) if row.get("method") in methods]
     return [row | {"outdated": row.get("outdated", date)} for row in rows]
+
+
+def _published(path: Path) -> dict[str, Any]:
+    """What a file of results holds; nothing where there is none."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    return document
 
 
 def conditions(setting: Setting) -> dict[str, Any]:

@@ -106,3 +106,18 @@ def test_what_only_an_earlier_version_measured_stays_and_is_dated(setting: Setti
             ("default", 81.0, None),
         ]
         assert [cell["method"] for cell in content["cells"]] == ["default"]
+
+
+def test_where_nothing_of_this_version_is_measured_all_rows_are_dated_and_keep_their_conditions(
+    setting: Setting,
+) -> None:
+    before = [done("default", 0, 80.0)]
+    path = save(setting, rows(TABLE, before), before)
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    earlier["conditions"] |= {"date": "2020-02-02", "processor": "another"}
+    path.write_text(json.dumps(earlier), encoding="utf-8")
+    now = [done("default", 0, None)]
+    save(setting, rows(TABLE, now), now)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["conditions"] == earlier["conditions"] and content["cells"] == []
+    assert [(row["all"], row["outdated"]) for row in content["rows"]] == [(80.0, "2020-02-02")]
