@@ -56,6 +56,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
         (["--params", "0.27M", "--macs", "10M"], "not allowed with"),
         (["--threshold", "0.9", "--params", "270k"], "not allowed with"),
         (["--score", "weights"], "choose from"),
+        (["--blocks", "4;4;3"], "such as 4,4,3"),
     ],
 )
 def test_sizes_that_make_no_sense_are_explained(

@@ -42,7 +42,7 @@ def test_train_then_compress(pictures: Path, tmp_path: Path, capsys: pytest.Capt
     assert all(0 <= line["done"] <= line["total"] for line in told)  # type: ignore[operator]
     key = signing.generate(tmp_path / "key")
     compress = ["compress", *common, "--teacher", str(tmp_path / "teacher"), "--unknown", "plain", "--epochs", "3"]
-    compress += ["--blocks", "1", "--key", str(tmp_path / "key"), "--holdout-per-class", "4"]
+    compress += ["--blocks", "1,2,1", "--key", str(tmp_path / "key"), "--holdout-per-class", "4"]
     compress += ["--as-teacher-bundle", str(tmp_path / "signed"), "--out", str(tmp_path / "student")]
     assert teacher_main(compress) == 0
     told = lines(capsys.readouterr().out)
@@ -51,6 +51,7 @@ def test_train_then_compress(pictures: Path, tmp_path: Path, capsys: pytest.Capt
     student = bundle.load(tmp_path / "student", trusted=trusted)
     signed = bundle.load(tmp_path / "signed", trusted=trusted)
     assert student.manifest.labels == ("across", "down", "red")
+    assert [len(blocks) for blocks in student.manifest.net.groups] == [1, 2, 1]
     assert student.manifest.teacher == signed.digest == load_teacher(tmp_path / "teacher").digest
     result = told[-1]["result"]
     assert isinstance(result, dict) and result["digest"] == student.digest
@@ -69,6 +70,7 @@ def test_mistakes_are_said_before_any_training(
     data = ["--data-dir", str(pictures), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
     compress = ["compress", *data, "--teacher", str(bundle_dir)]
     assert "no category zebra; it has across" in failed(capsys, *compress, "--known", "red,zebra")
+    assert "2 numbers of blocks for a network of 3 groups" in failed(capsys, *compress, "--blocks", "1,1")
     assert "at least two" in failed(capsys, *compress, "--known", "red")
     assert "exists already" in failed(capsys, "train", "--out", str(tmp_path))
     assert "depth 15" in failed(capsys, "train", *data, "--depth", "15")
