@@ -43,7 +43,6 @@ from transfer.preprocess import normalise
 
 SHORT = 12
 FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0)
-BATCH = 32
 DECISIONS = ("gaussian", *(f"both_{fusion:g}" for fusion in FUSIONS), "logits")
 TABLE = Table("what our own choices are worth, on training images", ("before_old", "before_new", *DECISIONS))
 
@@ -138,6 +137,4 @@ def shown(setting: Setting, category: str, seed: int) -> Images:
 
 def _outputs(model: Bundle, images: Images) -> tuple[Floats, Floats]:
     """logits and features, as a device computes them."""
-    file, spans = model.read("model.tflite"), range(0, len(images), BATCH)
-    parts = [tflite.run(file, normalise(images[at : at + BATCH], model.manifest.input)) for at in spans]
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    return tflite.run(model.read("model.tflite"), normalise(images, model.manifest.input))
