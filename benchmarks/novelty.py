@@ -31,7 +31,7 @@ IN_GROUP, OTHERS = 50, 450
 DEVICE = Config().novelty
 GROUPS = 500
 CLUSTERS = 100
-VERSION = 4
+VERSION = 5
 BOTH: tuple[Knowing, ...] = ("T10", "T9")
 COLUMNS = ("auroc", "detected", "false_alarms", "purity", "recall")
 
@@ -72,6 +72,7 @@ def _notice(setting: Setting, category: str, knowing: Knowing, seed: int, report
 def _noticed(begun: Student, old: Floats, new: Floats, seed: int) -> dict[str, Extra]:
     """The columns, from features of known and new test images."""
     statistics, random = begun.bundle.statistics(), np.random.default_rng(seed)
+    cells = begun.bundle.manifest.net.cells_a_side
     scores_old, scores_new = statistics.novelty(old), statistics.novelty(new)
 
     def noticed(newcomers: int) -> float:
@@ -93,7 +94,8 @@ def _noticed(begun: Student, old: Floats, new: Floats, seed: int) -> dict[str, E
         truth = np.repeat([False, True], [len(rows_old), len(rows_new)])
         kept = np.concatenate([scores_old[rows_old], scores_new[rows_new]]) > above
         # Too few to find a cluster in: nothing of the category is found.
-        members = largest_cluster(group[kept], statistics) if kept.sum() >= FEWEST else np.zeros(kept.sum(), bool)
+        enough = kept.sum() >= FEWEST
+        members = largest_cluster(group[kept], statistics, cells) if enough else np.zeros(kept.sum(), bool)
         recall.append(float(members[truth[kept]].sum() / truth.sum()))
         if members.any():
             purity.append(float(truth[kept][members].mean()))

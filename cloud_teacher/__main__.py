@@ -100,6 +100,14 @@ def teacher_main(argv: Sequence[str] | None = None, prog: str = "understudy teac
         "--unmixed", action="store_true", help="do not ask a teacher that knows more about mixtures of two images"
     )
     compress.add_argument(
+        "--cells",
+        type=int,
+        choices=range(1, 9),
+        metavar="N",
+        help="average the feature over N x N parts of the last map, which tells new categories apart better; 1 for "
+        "smaller class statistics (default 2 where these stay small)",
+    )
+    compress.add_argument(
         "--holdout-per-class", type=int, default=25, metavar="N", help="images shipped to judge candidates by"
     )
     compress.add_argument(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
@@ -24,12 +25,15 @@ from cloud_teacher.progress import Report, silent
 from cloud_teacher.train import Rows, accuracy
 from cloud_teacher.zoo import Teacher
 from transfer import bundle, tflite
+from transfer.blueprint import blueprint, tensor_shapes
+from transfer.cells import split, usual_cells
 from transfer.graph import network_graph
 from transfer.head import ClassStatistics, fit_best
 from transfer.manifest import Manifest, Pair
-from transfer.networks import Network, count_parameters, weights_of
+from transfer.networks import Network, build, count_parameters, weights_of
 from transfer.plan import Plan
 from transfer.preprocess import normalise
+from transfer.pruning import shrunk_spec
 from transfer.questions import to_tensor
 from transfer.spec import InputSpec, NetSpec
 
@@ -115,6 +119,7 @@ def compress(
     shown = data.train_images[parts.train]
     chosen = _under(teacher, shape, shown) if shape else choose(teacher, shown, recipe)
     takes = input or teacher.input
+    check_cells(teacher, chosen, recipe.cells, takes)
     student = distil(teacher, data, parts.train, chosen, recipe, cache_dir, report, input=input)
     # What it was taught about categories that it does not know stays in it, as dormant rows.
     dormant = [label for label in teacher.labels if label not in data.labels] if recipe.taught == "all" else []
@@ -148,7 +153,9 @@ def pack(
     """Write the bundle `out_dir` of a student that knows the categories of `data`: its class statistics are those of
     data's training images (divided into `parts`), its accuracy is that on data's test images."""
     report("pack student", 0, 3, "write the .tflite model")
-    net = narrowed(made.net, [teacher.labels.index(label) for label in (*data.labels, *made.dormant)])
+    told = narrowed(made.net, [teacher.labels.index(label) for label in (*data.labels, *made.dormant)])
+    cells = recipe.cells or usual_cells(told.spec, len(data.labels), made.input.height, made.input.width)
+    net = build(*split(told.spec, weights_of(told), cells))
     model = write_model(net, made.input, data.train_images[parts.calibration], recipe.quantise)
     report("pack student", 1, 3, "class statistics")
     statistics = measure(model, net, made.input, data, parts)
@@ -191,6 +198,17 @@ def check_new(directory: Path) -> None:
     """Raises CompressionError."""
     if directory.exists():
         raise CompressionError(f"{directory} exists already; bundles are never changed: choose another directory")
+
+
+def check_cells(teacher: Teacher, chosen: Plan | GivenShape, cells: int | None, input: InputSpec) -> None:
+    """Raises CompressionError where the student's last map has no such cells; said before hours of training."""
+    if cells is None or cells == 1:
+        return
+    spec = chosen.spec if isinstance(chosen, GivenShape) else shrunk_spec(teacher.spec, chosen)
+    try:
+        tensor_shapes(blueprint(msgspec.structs.replace(spec, cells=cells)), input.height, input.width)
+    except ValueError as error:
+        raise CompressionError(f"--cells {cells}: {error}") from error
 
 
 def _under(teacher: Teacher, shape: NetSpec, images: Images) -> GivenShape:

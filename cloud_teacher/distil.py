@@ -70,7 +70,8 @@ class Recipe:
     weights of the kept filters, not from chance. taught: by `all` that the teacher says, by its logits of the `known`
     categories alone, or by the `labels` without a teacher. features_weight: see
     `features_weight`. mixed: where the teacher has more to say than the labels of `known`, every second view is of two
-    images at once (see `mixes`).
+    images at once (see `mixes`). cells: parts a side of the map over which the packed student's feature is averaged,
+    2 where that keeps its class statistics small if None (see `transfer.cells`); the training does not know them.
     """
 
     known: tuple[str, ...]
@@ -87,10 +88,11 @@ class Recipe:
     most_macs: int | None = None
     features_weight: float = FEATURES_WEIGHT
     mixed: bool = True
+    cells: int | None = None
 
     def __repr__(self) -> str:
         """Without what is as usual: trainings are named after this text and must be found again."""
-        usual = {"features_weight": FEATURES_WEIGHT, "mixed": True}
+        usual = {"features_weight": FEATURES_WEIGHT, "mixed": True, "cells": None}
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         told = (f"{name}={value!r}" for name, value in values.items() if usual.get(name, ...) != value)
         return f"Recipe({', '.join(told)})"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import torch
+from msgspec import UNSET
 from torch import Tensor
 
 from cloud_teacher.zoo import Teacher
@@ -40,10 +41,10 @@ class GivenShape:
 
 def student_shape(text: str, classes: int, side: int) -> NetSpec:
     """The network for images of this side that `text` names: resnet20, resnet18, wrn-16-2, vgg16, vgg16-bn, or a .json
-    file of a NetSpec, whose number of classes does not count. Raises ShapeError."""
+    file of a NetSpec, whose number of classes and cells do not count. Raises ShapeError."""
     try:
         if text.endswith(".json"):
-            return msgspec.structs.replace(_read(Path(text)), classes=classes)
+            return msgspec.structs.replace(_read(Path(text)), classes=classes, cells=UNSET)
         for pattern, make in _NAMED:
             found = re.fullmatch(pattern, text)
             if found:

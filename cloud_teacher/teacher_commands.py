@@ -145,6 +145,7 @@ def _recipe(
         taught=arguments.taught,
         features_weight=features_weight(teacher.widths, depth),
         mixed=not arguments.unmixed,
+        cells=arguments.cells,
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cloud_teacher.compress import Compressed, Made, Parts, check_new, divide, pack
+from cloud_teacher.compress import Compressed, Made, Parts, check_cells, check_new, divide, pack
 from cloud_teacher.datasets import Dataset, DatasetError, split
 from cloud_teacher.distil import CompressionError, Recipe, choose
 from cloud_teacher.progress import Report, silent
@@ -71,6 +71,7 @@ def compress_unlabelled(
     parts = divide(named.data.train_targets, recipe.holdout_per_class)
     shown = np.setdiff1d(np.arange(len(pictures)), _kept_back(named, parts))
     chosen = choose(teacher, pictures[shown], recipe)
+    check_cells(teacher, chosen, recipe.cells, teacher.input)
     lesson = Lesson(recipe.schedule, inherit=recipe.inherit)
     student = follow(teacher, pictures[shown], chosen, lesson, cache_dir=cache_dir, report=report)
     dormant = tuple(label for label in teacher.labels if label not in named.data.labels)

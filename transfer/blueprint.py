@@ -104,7 +104,10 @@ def _made(operation: Operation, taken: tuple[int, ...]) -> tuple[int, ...]:
         more = 2 * operation.padding - operation.kernel
         return channels, (height + more) // operation.stride + 1, (width + more) // operation.stride + 1
     if isinstance(operation, Mean):
-        return taken[:1]
+        channels, height, width = taken
+        if height % operation.cells or width % operation.cells:
+            raise ValueError(f"a map of {height} x {width} has no {operation.cells} x {operation.cells} equal cells")
+        return (channels * operation.cells**2,)
     if isinstance(operation, Flatten):
         return (taken[0] * operation.side**2,)
     if isinstance(operation, Dense):

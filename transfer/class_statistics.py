@@ -54,10 +54,13 @@ class ClassStatistics:
 
     # -- learning ------------------------------------------------------------------------------------------------
 
-    def with_class(self, label: str, features: Floats) -> ClassStatistics:
+    def with_class(self, label: str, features: Floats, mirrored: Floats | None = None) -> ClassStatistics:
         """With `label` known from these features alone (at least 2); a category of that name is replaced. Without the
-        readout, which knows nothing of the new label yet."""
-        return self.with_gaussian(label, *moments(self.powered(features)))
+        readout, which knows nothing of the new label yet. `mirrored` [n, D]: those of the same images mirrored, which
+        are looked at too but are no samples more."""
+        every = features if mirrored is None else np.concatenate([features, mirrored])
+        mean, covariance, _ = moments(self.powered(every))
+        return self.with_gaussian(label, mean, covariance, len(features))
 
     def merge(self, label: str, features: Floats) -> ClassStatistics:
         """With more features of the known category `label`: the same as if it had been fitted to all of them."""

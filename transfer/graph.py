@@ -77,10 +77,12 @@ class MeanPool:
 
 @dataclass(frozen=True, eq=False)
 class Mean:
-    """Over height and width: [n, h, w, c] to [n, c]."""
+    """Over height and width of each of cells x cells equal parts, divided by cells: [n, h, w, c] to
+    [n, cells * cells * c]."""
 
     name: str
     source: str
+    cells: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +150,7 @@ class _Folding:
         elif isinstance(operation, planned.MaxPool):
             self._make(name, MaxPool(name, source, operation.kernel, operation.stride, operation.padding))
         elif isinstance(operation, planned.Mean):
-            self._make(name, Mean(name, source))
+            self._make(name, Mean(name, source, operation.cells))
         elif isinstance(operation, planned.Flatten):
             self.tensors[name] = source  # the Dense behind it takes the map itself
             self._flat[name] = (self._shapes[operation.source], operation.side)

@@ -38,8 +38,9 @@ class WeightsError(ValueError):
 
 
 class Outputs(NamedTuple):
-    """logits [n, C]; feature [n, D], the mean over the last block's map; blocks[group][position] [n, out, h, w], after
-    their ReLU."""
+    """logits [n, C]; feature [n, D], the mean over the last block's map, or over each of its cells;
+    blocks[group][position] [n, out, h, w], after their ReLU.
+    """
 
     logits: Tensor
     feature: Tensor
@@ -125,7 +126,7 @@ class Network(nn.Module):
         if isinstance(operation, MaxPool):
             return functional.max_pool2d(x, operation.kernel, operation.stride, operation.padding)
         if isinstance(operation, Mean):
-            return x.mean(dim=(2, 3))
+            return _mean(operation, x)
         if isinstance(operation, Flatten):
             return functional.adaptive_avg_pool2d(x, operation.side).flatten(1)
         made: Tensor = self.get_submodule(operation.name)(x)
@@ -154,6 +155,12 @@ def place(root: nn.Module, name: str, module: nn.Module) -> None:
             root.add_module(part, nn.Module())
         root = root.get_submodule(part)
     root.add_module(last, module)
+
+
+def _mean(mean: Mean, x: Tensor) -> Tensor:
+    if mean.cells == 1:
+        return x.mean(dim=(2, 3))
+    return functional.adaptive_avg_pool2d(x, mean.cells).permute(0, 2, 3, 1).flatten(1) / mean.cells
 
 
 def _shortcut(shortcut: Shortcut, x: Tensor) -> Tensor:

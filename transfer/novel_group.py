@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from transfer.cells import over_all
 from transfer.class_statistics import ClassStatistics, Floats, HeadError, shared_covariance
 
 LEVELS = (0.01, 0.02, 0.05, 0.1)
@@ -100,19 +101,20 @@ def _least(n: int, held_out: int) -> npt.NDArray[np.float64]:
 # ------------------------------------------------------------------------------------------- which belong together
 
 
-def largest_cluster(features: Floats, known: ClassStatistics) -> Mask:
+def largest_cluster(features: Floats, known: ClassStatistics, cells: int = 1) -> Mask:
     """[n] True for the members of the largest new category in a buffer of novel features [n, D]; nowhere True where no
     two lie closer together than to what is known.
 
     A buffer always holds some false alarms; they must not become part of what the new category is taken to look like.
     The known centres stay where they are and one free centre is fitted: its members are those that lie closer to it
     than to any known centre, in the metric of the spread that all categories share. Of many starts the one that
-    explains most is taken. A second free centre then takes from the first what is of another new category. Raises
-    HeadError below FEWEST features.
+    explains most is taken. A second free centre then takes from the first what is of another new category.
+    `cells` a side are the features of (`transfer.cells`); their mean is what is looked at, for centres of few samples
+    are the worse known the more numbers they have. Raises HeadError below FEWEST features.
     """
     if len(features) < FEWEST:
         raise HeadError(f"{len(features)} features are too few to find a cluster in; wait for at least {FEWEST}")
-    points, centres = _whitened(known, features)
+    points, centres = _whitened(known, features, cells)
     explained = _between(points, centres).min(axis=1)
     first = _best(points, explained)
     if first is None:
@@ -121,10 +123,12 @@ def largest_cluster(features: Floats, known: ClassStatistics) -> Mask:
     return first if second is None else _larger(points, explained, first, second, _spacing(centres))
 
 
-def _whitened(known: ClassStatistics, features: Floats) -> tuple[Squares, Squares]:
-    """The features [n, D] and the known centres [C, D] in units of the spread within known categories."""
-    factor = np.linalg.cholesky(shared_covariance(known.covariances, known.counts))
-    points, centres = known.powered(features), known.means.astype(np.float64)
+def _whitened(known: ClassStatistics, features: Floats, cells: int) -> tuple[Squares, Squares]:
+    """The features [n, d] and the known centres [C, d] in units of the spread within known categories: powered, and
+    the mean over the cells."""
+    shared = over_all(over_all(shared_covariance(known.covariances, known.counts), cells).T, cells)
+    factor = np.linalg.cholesky(shared)
+    points, centres = over_all(known.powered(features), cells), over_all(known.means.astype(np.float64), cells)
     return np.linalg.solve(factor, points.T).T, np.linalg.solve(factor, centres.T).T
 
 

@@ -87,10 +87,13 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class Mean:
-    """Over all pixels: [c, h, w] to [c]."""
+    """Over each of cells x cells equal parts of the map, and divided by cells: [c, h, w] to [cells * cells * c], part
+    after part by rows. So a map that is alike everywhere gives as long a vector whatever cells is, and what learns from
+    it needs no other rates."""
 
     name: str
     source: str
+    cells: int = 1
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class Blueprint:
 
     `logits` and `feature` name the outputs, `blocks[group][position]` the activation map of each block: its output
     behind the ReLU that follows. `logits` is also the name of the last Dense. The feature is always the mean over the
-    last block's map, after the max-pool where there is one.
+    last block's map, or over each of its cells, after the max-pool where there is one.
     """
 
     operations: tuple[Operation, ...]

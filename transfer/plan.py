@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import UNSET
 
 from transfer.blueprint import blueprint, operation_shapes
 from transfer.coupling import coupling
@@ -149,7 +150,7 @@ def shrunk_spec(spec: NetSpec, plan: Plan) -> NetSpec:
         tuple(BlockSpec(len(inside), len(inside if vgg else out)) for inside in mids)
         for out, mids in zip(plan.out, plan.mid, strict=True)
     )
-    small = msgspec.structs.replace(spec, stem_width=len(plan.stem or plan.out[0]), groups=groups)
+    small = msgspec.structs.replace(spec, stem_width=len(plan.stem or plan.out[0]), groups=groups, cells=UNSET)
     return msgspec.structs.replace(small, vgg=VggSpec(spec.details.norm, ())) if vgg else small
 
 

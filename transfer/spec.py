@@ -15,6 +15,7 @@ MAX_BLOCKS = 64
 MAX_CLASSES = 10_000
 MAX_SIDE = 4096
 MAX_HIDDEN = 4
+MAX_CELLS = 8
 # 1 GiB of float32, the largest file a bundle may hold: a spec from outside must not ask for more memory than that.
 # VGG-16, the largest teacher of the paper, has 138 M parameters (553 MB).
 MAX_PARAMETERS = 2**28
@@ -95,10 +96,11 @@ class PlacedBlock(NamedTuple):
 
 
 class NetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A network: a stem, groups of blocks, global average, one linear layer; see `transfer.families`.
+    """A network: a stem, groups of blocks, average, one linear layer; see `transfer.families`.
 
     The first block of every group but the first has stride 2. VGG has no stem (its stem_width is the image's 3
-    channels, its stem_stride 1), halves its maps behind every group, and says the rest in `vgg`.
+    channels, its stem_stride 1), halves its maps behind every group, and says the rest in `vgg`. The average is over
+    all pixels or, where `cells` is given, over each of cells x cells parts of the map (`transfer.cells`).
     """
 
     stem_width: int
@@ -108,6 +110,7 @@ class NetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     family: Family = "resnet"
     # Not None: what is unset is not written, so that manifests (and their digests) stay what they were.
     vgg: VggSpec | UnsetType = UNSET
+    cells: int | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _within("stem_width", self.stem_width, 1, MAX_WIDTH)
@@ -122,6 +125,10 @@ class NetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("family vgg has no stem: stem_width must be 3 and stem_stride 1")
         if self.family == "vgg" and any(block.mid != block.out for blocks in self.groups for block in blocks):
             raise ValueError("a block of family vgg is one convolution: its mid must equal its out")
+        if isinstance(self.cells, int):
+            _within("cells", self.cells, 2, MAX_CELLS)
+            if isinstance(self.vgg, VggSpec) and self.vgg.hidden:
+                raise ValueError("hidden layers take the map itself: a network with some has no cells")
 
     def __repr__(self) -> str:
         """Without what is unset: checkpoints are named after this text and must be found again."""
@@ -131,7 +138,12 @@ class NetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def feature_width(self) -> int:
         """D, the length of the feature (the pooled output of the last block)."""
-        return self.groups[-1][-1].out
+        return self.groups[-1][-1].out * self.cells_a_side**2
+
+    @property
+    def cells_a_side(self) -> int:
+        """`cells`, 1 where the average is over all pixels."""
+        return self.cells if isinstance(self.cells, int) else 1
 
     @property
     def widths(self) -> tuple[tuple[int, ...], ...]:

@@ -63,6 +63,7 @@ TABLES: Final[Schema] = {
     "FullyConnectedOptions": {"fused_activation_function": (0, "Int8")},
     "AddOptions": {"fused_activation_function": (0, "Int8")},
     "PadOptions": {},
+    "ReshapeOptions": {},
     "Pool2DOptions": {
         "padding": (0, "Int8"),
         "stride_w": (1, "Int32"),
@@ -82,6 +83,7 @@ OPERATORS: Final[dict[str, tuple[int, str, int]]] = {
     "DEPTHWISE_CONV_2D": (4, "DepthwiseConv2DOptions", 2),
     "FULLY_CONNECTED": (9, "FullyConnectedOptions", 8),
     "MAX_POOL_2D": (17, "Pool2DOptions", 5),
+    "RESHAPE": (22, "ReshapeOptions", 17),
     "PAD": (34, "PadOptions", 22),
     "MEAN": (40, "ReducerOptions", 27),
 }

@@ -59,11 +59,38 @@ class Writer:
             source, out = self._activations[operation.source], self.activation(operation.name, shape)
             self._pool("AVERAGE_POOL_2D", source, out, operation.stride, operation.stride, "SAME")
         elif isinstance(operation, Mean):
-            source = self._activations[operation.source]
-            axes = self._constant(f"{operation.name}.axes", np.array([1, 2], np.int32))
-            self._operator("MEAN", [source, axes], self.activation(operation.name, source.shape[-1:]), keep_dims=False)
+            self._mean(operation)
         else:
             self._dense(operation)
+
+    def _mean(self, mean: Mean) -> None:
+        """Of cells, a depthwise convolution: a pool could not divide by their number as well."""
+        source = self._activations[mean.source]
+        if mean.cells == 1:
+            axes = self._constant(f"{mean.name}.axes", np.array([1, 2], np.int32))
+            self._operator("MEAN", [source, axes], self.activation(mean.name, source.shape[-1:]), keep_dims=False)
+            return
+        height, width, channels = source.shape
+        rows, columns = height // mean.cells, width // mean.cells
+        share = np.full((1, rows, columns, channels), 1 / (rows * columns * mean.cells), np.float32)
+        cells = self.activation(f"{mean.name}.cells", (mean.cells, mean.cells, channels))
+        self._operator(
+            "DEPTHWISE_CONV_2D",
+            [
+                source,
+                self._constant(f"{mean.name}.share", share),
+                self._constant(f"{mean.name}.offset", np.zeros(channels, np.float32)),
+            ],
+            cells,
+            padding=PADDING["VALID"],
+            stride_w=columns,
+            stride_h=rows,
+            depth_multiplier=1,
+            fused_activation_function=_activation(relu=False),
+        )
+        size = channels * mean.cells**2
+        shape = self._constant(f"{mean.name}.shape", np.array([-1, size], np.int32))
+        self._operator("RESHAPE", [cells, shape], self.activation(mean.name, (size,)))
 
     def _dense(self, dense: Dense) -> None:
         source = self._activations[dense.source]

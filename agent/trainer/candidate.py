@@ -38,14 +38,18 @@ def grown(inputs: Inputs) -> NetSpec:
     )
 
 
-def statistics(inputs: Inputs, features: npt.NDArray[np.float32]) -> ClassStatistics:
+def statistics(
+    inputs: Inputs, features: npt.NDArray[np.float32], mirrored: npt.NDArray[np.float32] | None = None
+) -> ClassStatistics:
     """The model's class statistics with the new categories that have samples, and with what samples that came with a
-    label say of the old ones. `features` [n, d]: of the job's samples, as the candidate's network sees them."""
+    label say of the old ones. `features` [n, d]: of the job's samples, as the candidate's network sees them;
+    `mirrored`: of the same, left to right, which a new category is known from as well."""
     grown = inputs.model.statistics()
     for index, label in enumerate(inputs.labels):
-        mine = features[inputs.of(index)]
+        which = inputs.of(index)
+        mine, twins = features[which], None if mirrored is None else mirrored[which]
         if len(mine):
-            grown = grown.merge(label, mine) if index < inputs.known else grown.with_class(label, mine)
+            grown = grown.merge(label, mine) if index < inputs.known else grown.with_class(label, mine, twins)
     return grown
 
 

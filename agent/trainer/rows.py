@@ -15,6 +15,7 @@ from agent.trainer.inputs import Inputs, Unteachable
 from agent.trainer.teacher import Taught
 from transfer import unseen_rows
 from transfer.blueprint import blueprint
+from transfer.cells import over_all, rows_in_cells
 from transfer.class_statistics import ClassStatistics
 from transfer.head import HeadError, grown_rows
 from transfer.regression import PSEUDO_FEATURES, rebalanced
@@ -64,14 +65,18 @@ def begun(inputs: Inputs, taught: Taught | None = None) -> Weights:
 def _by_teacher(
     inputs: Inputs, weight: Floats, bias: Floats, taught: Taught, category: str
 ) -> tuple[npt.NDArray[np.floating], float] | None:
-    """A row that says of the samples what the teacher's says; None where it cannot be had."""
+    """A row that says of the samples what the teacher's says, of all their cells alike: there are too few for more.
+    None where it cannot be had."""
     labels, there = inputs.model.manifest.labels, taught.labels
     mine = [index for index, label in enumerate(labels) if label in there]
     if category not in there or not mine:
         return None
     said = taught.logits[inputs.used, 0].astype(np.float64)
     known, column = said[:, [there.index(labels[index]) for index in mine]], said[:, there.index(category)]
-    return unseen_rows.fitted(weight[mine], bias[mine], inputs.features[inputs.used], known, column)
+    cells = inputs.model.manifest.net.cells_a_side
+    rows, features = over_all(weight[mine], cells), over_all(inputs.features[inputs.used], cells)
+    found = unseen_rows.fitted(rows, bias[mine], features, known, column)
+    return None if found is None else (rows_in_cells(found[0][None], cells)[0], found[1])
 
 
 def ended(inputs: Inputs, weights: Mapping[str, Floats], features: Floats, statistics: ClassStatistics) -> Weights:

@@ -50,8 +50,9 @@ def assign(inputs: Inputs, taught: Taught | None) -> Assigned:
         assigned[silent] = np.where(word >= inputs.known, word, REFUSED)[silent]
     elif len(inputs.job.categories) == 1 and not inputs.job.unseen:
         candidates = silent | (assigned == inputs.known)  # those that came with the label say where the others lie
-        members = np.flatnonzero(candidates)[by_cluster(inputs.features[candidates], inputs.model.statistics())]
-        assigned[members] = inputs.known
+        known, cells = inputs.model.statistics(), inputs.model.manifest.net.cells_a_side
+        members = by_cluster(inputs.features[candidates], known, cells)
+        assigned[np.flatnonzero(candidates)[members]] = inputs.known
     if taught is not None and (inputs.job.use_unlabelled or inputs.job.unseen):
         assigned[silent & (assigned == REFUSED)] = UNLABELLED
     return assigned
@@ -105,12 +106,12 @@ def by_teacher(taught: Taught, labels: Sequence[str], known: int) -> Assigned | 
     return word
 
 
-def by_cluster(features: npt.NDArray[np.float32], known: ClassStatistics) -> npt.NDArray[np.bool_]:
-    """[n] mask of the samples in the largest cluster of features [n, d]: none where nothing lies together, all of them
-    where they are too few to tell."""
+def by_cluster(features: npt.NDArray[np.float32], known: ClassStatistics, cells: int = 1) -> npt.NDArray[np.bool_]:
+    """[n] mask of the samples in the largest cluster of features [n, d], `cells` a side: none where nothing lies
+    together, all of them where they are too few to tell."""
     if len(features) < 8:
         return np.ones(len(features), bool)
-    return largest_cluster(features, known)
+    return largest_cluster(features, known, cells)
 
 
 def _holdout(inputs: Inputs, assigned: Assigned) -> npt.NDArray[np.bool_]:

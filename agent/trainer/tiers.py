@@ -34,6 +34,8 @@ GROUPS: dict[Tier, slice] = {"transfer": slice(None), "sparse": slice(-1, None)}
 """Whose last convolution moves."""
 SERVE_BATCH = 64
 
+Images = npt.NDArray[np.uint8]
+
 Report = Callable[[str, int, int], None]
 
 
@@ -54,9 +56,10 @@ def learn(
     net = grown(inputs, taught)
     if inputs.used.any():  # an unseen category may be learned without any sample
         _train(inputs, lesson(inputs, taught, net, report), report, stopping)
-    features = _features(net, inputs)
+    features = _features(net, inputs, inputs.images)
+    mirrored = _features(net, inputs, inputs.images[:, :, ::-1]) if inputs.model.manifest.flip else None
     report("write", 0, 1)
-    learned = candidate.statistics(inputs, features)
+    learned = candidate.statistics(inputs, features, mirrored)
     weights = rows.ended(inputs, weights_of(net), features, learned)
     with torch.no_grad():
         probe = build(net.spec, weights)(to_tensor(candidate.probes(inputs), inputs.model.manifest.input))
@@ -127,11 +130,11 @@ def _descend(
         report("train", epoch + 1, job.epochs)
 
 
-def _features(net: Network, inputs: Inputs) -> npt.NDArray[np.float32]:
-    """[n, d], of the job's samples."""
+def _features(net: Network, inputs: Inputs, images: Images) -> npt.NDArray[np.float32]:
+    """[n, d], of images of the model's size."""
     twin, size = folded(net), inputs.model.manifest.input
     with torch.no_grad():
-        spans = (inputs.images[at : at + SERVE_BATCH] for at in range(0, len(inputs.images), SERVE_BATCH))
-        parts = [twin(to_tensor(images, size)).feature for images in spans]
+        spans = (np.ascontiguousarray(images[at : at + SERVE_BATCH]) for at in range(0, len(images), SERVE_BATCH))
+        parts = [twin(to_tensor(span, size)).feature for span in spans]
     features: npt.NDArray[np.float32] = torch.cat(parts).numpy()
     return features

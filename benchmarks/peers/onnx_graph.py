@@ -53,7 +53,7 @@ def _node(operation: Operation) -> tuple[list[NodeProto], list[TensorProto]]:
         return _rectified(operation.relu, "Conv", taken, name, strides=strides, pads=pads), [weight, bias]
     if isinstance(operation, Add):
         return _rectified(operation.relu, "Add", [operation.a, operation.b], name), []
-    if isinstance(operation, Mean):
+    if isinstance(operation, Mean) and operation.cells == 1:
         pooled = helper.make_node("GlobalAveragePool", [operation.source], [f"{name}.map"])
         return [pooled, helper.make_node("Flatten", [f"{name}.map"], [name])], []
     if isinstance(operation, Dense):

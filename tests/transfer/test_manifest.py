@@ -53,6 +53,8 @@ ENTRY = {"sha256": "0" * 64, "size_bytes": 1}
         (changed(labels=[str(n) for n in range(11)]), "malformed", "only 10 logits"),
         (changed(net=vgg16(10, norm=False)), "malformed", "linear function of its feature"),
         (changed(net=vgg16(10, norm=False, hidden=()), input=SMALL_IMAGES), "malformed", "16 x 16 are too small"),
+        (changed(net=msgspec.structs.replace(resnet_cifar(8, 10), cells=3)), "malformed", "no 3 x 3 equal cells"),
+        (changed(kind="teacher", net=msgspec.structs.replace(resnet_cifar(8, 10), cells=2)), "malformed", "a teacher"),
         (changed(decision="coin"), "malformed", "decision"),
         (changed(teacher="abc"), "malformed", "sha256"),
         (changed(pairs=[{"group": 3, "teacher_block": 0, "channels": []}]), "malformed", "no such block"),

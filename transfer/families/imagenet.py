@@ -30,5 +30,5 @@ def imagenet(spec: NetSpec) -> Blueprint:
         operations += basic_block(block, source, shortcut)
         source = f"{block.name}.relu2"
         blocks[block.group].append(source)
-    operations += [Mean("feature", source), Dense("fc", "feature", spec.feature_width, spec.classes)]
+    operations += [Mean("feature", source, spec.cells_a_side), Dense("fc", "feature", spec.feature_width, spec.classes)]
     return Blueprint(tuple(operations), "fc", "feature", tuple(map(tuple, blocks)))

@@ -27,7 +27,10 @@ def resnet(spec: NetSpec) -> Blueprint:
         operations += basic_block(block, source, shortcut)
         source = f"{block.name}.relu2"
         blocks[block.group].append(source)
-    operations += [Mean("feature", source), Dense("linear", "feature", spec.feature_width, spec.classes)]
+    operations += [
+        Mean("feature", source, spec.cells_a_side),
+        Dense("linear", "feature", spec.feature_width, spec.classes),
+    ]
     return Blueprint(tuple(operations), "linear", "feature", tuple(map(tuple, blocks)))
 
 

@@ -34,9 +34,9 @@ def vgg(spec: NetSpec) -> Blueprint:
         operations.append(MaxPool(f"features.{at}", source, kernel=2, stride=2))
         source = f"features.{at}"
         at += 1
-    operations.append(Mean("feature", source))
+    operations.append(Mean("feature", source, spec.cells_a_side))
     if not hidden:
-        operations.append(Dense("classifier", "feature", width, spec.classes))
+        operations.append(Dense("classifier", "feature", spec.feature_width, spec.classes))
         return Blueprint(tuple(operations), "classifier", "feature", tuple(blocks))
     operations.append(Flatten("flat", source, POOLED_SIDE))
     source, width = "flat", width * POOLED_SIDE**2

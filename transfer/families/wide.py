@@ -35,9 +35,9 @@ def wide(spec: NetSpec) -> Blueprint:
         activated.append(f"{name}.relu1")
         stream = f"{name}.add"
     operations += [
-        Norm("bn", stream, spec.feature_width),
+        Norm("bn", stream, spec.groups[-1][-1].out),
         Relu("relu", "bn"),
-        Mean("feature", "relu"),
+        Mean("feature", "relu", spec.cells_a_side),
         Dense("linear", "feature", spec.feature_width, spec.classes),
     ]
     maps = iter([*activated[1:], "relu"])

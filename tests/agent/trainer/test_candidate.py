@@ -111,6 +111,17 @@ def test_statistics_grow_with_what_was_assigned(world: World, tmp_path: Path) ->
     assert grown.labels == (*OLD, NEW) and grown.counts.tolist() == [60, 68, 60, 6]
 
 
+def test_a_new_category_is_known_from_mirrored_images_too_and_they_are_no_samples(world: World, tmp_path: Path) -> None:
+    job = world.job(tmp_path, np.concatenate([images(NEW, 8), images("teal", 8)]), given=("",) * 8 + ("teal",) * 8)
+    read = ready(job, [3] * 8 + [1] * 8)
+    alone, both = (candidate.statistics(read, read.features, twins) for twins in (None, read.features * 0.5))
+    assert both.counts.tolist() == alone.counts.tolist()
+    np.testing.assert_array_equal(both.means[:3], alone.means[:3])
+    mine = read.features[read.of(3)].astype(np.float64)
+    powered = np.concatenate([mine, mine * 0.5]) ** both.power
+    np.testing.assert_allclose(both.means[3], powered.mean(axis=0), rtol=1e-5)
+
+
 def test_the_same_candidate_again_is_the_same_bytes(job: Path, parts: Parts) -> None:
     read, weights, statistics = parts
     digests = []
