@@ -89,7 +89,8 @@ def ended(inputs: Inputs, weights: Mapping[str, Floats], features: Floats, stati
     if len(rows):
         there = [(features[rows], inputs.assigned[rows]), *_expected(inputs, row, statistics)]
         every, which = (np.concatenate(each) for each in zip(*there, strict=True))
-        row, offset = rebalanced(row, offset, inputs.model.statistics(), every, which, inputs.job.seed)
+        old, cells = inputs.model.statistics(), inputs.model.manifest.net.cells_a_side
+        row, offset = rebalanced(row, offset, old, every, which, inputs.job.seed, cells)
     offset, known = offset.copy(), len(statistics.labels)
     for index in inputs.unsampled:
         offset[index] = unseen_rows.levelled(
