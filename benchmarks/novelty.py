@@ -72,7 +72,7 @@ def _notice(setting: Setting, category: str, knowing: Knowing, seed: int, report
 def _noticed(begun: Student, old: Floats, new: Floats, seed: int) -> dict[str, Extra]:
     """The columns, from features of known and new test images."""
     statistics, random = begun.bundle.statistics(), np.random.default_rng(seed)
-    cells = begun.bundle.manifest.net.cells_a_side
+    width = begun.bundle.manifest.net.pooled_width
     scores_old, scores_new = statistics.novelty(old), statistics.novelty(new)
 
     def noticed(newcomers: int) -> float:
@@ -95,7 +95,7 @@ def _noticed(begun: Student, old: Floats, new: Floats, seed: int) -> dict[str, E
         kept = np.concatenate([scores_old[rows_old], scores_new[rows_new]]) > above
         # Too few to find a cluster in: nothing of the category is found.
         enough = kept.sum() >= FEWEST
-        members = largest_cluster(group[kept], statistics, cells) if enough else np.zeros(kept.sum(), bool)
+        members = largest_cluster(group[kept], statistics, width) if enough else np.zeros(kept.sum(), bool)
         recall.append(float(members[truth[kept]].sum() / truth.sum()))
         if members.any():
             purity.append(float(truth[kept][members].mean()))

@@ -102,10 +102,10 @@ def teacher_main(argv: Sequence[str] | None = None, prog: str = "understudy teac
     compress.add_argument(
         "--cells",
         type=int,
-        choices=range(1, 9),
+        choices=range(9),
         metavar="N",
-        help="average the feature over N x N parts of the last map, which tells new categories apart better; 1 for "
-        "smaller class statistics (default 2 where these stay small)",
+        help="the feature also holds the means of N x N parts of an earlier map, which tell apart what nobody taught "
+        "it about; 0 for smaller class statistics (default 2 where these stay small)",
     )
     compress.add_argument(
         "--holdout-per-class", type=int, default=25, metavar="N", help="images shipped to judge candidates by"

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
@@ -25,8 +24,7 @@ from cloud_teacher.progress import Report, silent
 from cloud_teacher.train import Rows, accuracy
 from cloud_teacher.zoo import Teacher
 from transfer import bundle, tflite
-from transfer.blueprint import blueprint, tensor_shapes
-from transfer.cells import split, usual_cells
+from transfer.cells import usual_cells, with_cells
 from transfer.graph import network_graph
 from transfer.head import ClassStatistics, fit_best
 from transfer.manifest import Manifest, Pair
@@ -154,8 +152,9 @@ def pack(
     data's training images (divided into `parts`), its accuracy is that on data's test images."""
     report("pack student", 0, 3, "write the .tflite model")
     told = narrowed(made.net, [teacher.labels.index(label) for label in (*data.labels, *made.dormant)])
-    cells = recipe.cells or usual_cells(told.spec, len(data.labels), made.input.height, made.input.width)
-    net = build(*split(told.spec, weights_of(told), cells))
+    height, width, cells = made.input.height, made.input.width, recipe.cells
+    cells = usual_cells(told.spec, len(data.labels), height, width) if cells is None else cells
+    net = build(with_cells(told.spec, cells, height, width), weights_of(told))
     model = write_model(net, made.input, data.train_images[parts.calibration], recipe.quantise)
     report("pack student", 1, 3, "class statistics")
     statistics = measure(model, net, made.input, data, parts)
@@ -202,11 +201,9 @@ def check_new(directory: Path) -> None:
 
 def check_cells(teacher: Teacher, chosen: Plan | GivenShape, cells: int | None, input: InputSpec) -> None:
     """Raises CompressionError where the student's last map has no such cells; said before hours of training."""
-    if cells is None or cells == 1:
-        return
     spec = chosen.spec if isinstance(chosen, GivenShape) else shrunk_spec(teacher.spec, chosen)
     try:
-        tensor_shapes(blueprint(msgspec.structs.replace(spec, cells=cells)), input.height, input.width)
+        with_cells(spec, cells or 0, input.height, input.width)
     except ValueError as error:
         raise CompressionError(f"--cells {cells}: {error}") from error
 

@@ -70,8 +70,8 @@ class Recipe:
     weights of the kept filters, not from chance. taught: by `all` that the teacher says, by its logits of the `known`
     categories alone, or by the `labels` without a teacher. features_weight: see
     `features_weight`. mixed: where the teacher has more to say than the labels of `known`, every second view is of two
-    images at once (see `mixes`). cells: parts a side of the map over which the packed student's feature is averaged,
-    2 where that keeps its class statistics small if None (see `transfer.cells`); the training does not know them.
+    images at once (see `mixes`). cells: a side, of an earlier map, whose means the packed student's feature holds as
+    well; 2 where that keeps its class statistics small if None (see `transfer.cells`). Its training does not know them.
     """
 
     known: tuple[str, ...]

@@ -17,6 +17,7 @@ from transfer.operations import (
     Conv,
     Dense,
     Flatten,
+    Join,
     MaxPool,
     Mean,
     Norm,
@@ -87,14 +88,16 @@ def tensor_shapes(plan: Blueprint, height: int, width: int) -> dict[str, tuple[i
     left: the network shrinks its maps more often than images of this size allow."""
     shapes: dict[str, tuple[int, ...]] = {INPUT: (3, height, width)}
     for operation in plan.operations:
-        made = _made(operation, shapes[sources(operation)[0]])
+        made = _made(operation, *(shapes[source] for source in sources(operation)))
         if 0 in made:
             raise ValueError(f"images of {height} x {width} are too small: nothing is left of them at {operation.name}")
         shapes[operation.name] = made
     return shapes
 
 
-def _made(operation: Operation, taken: tuple[int, ...]) -> tuple[int, ...]:
+def _made(operation: Operation, taken: tuple[int, ...], other: tuple[int, ...] = ()) -> tuple[int, ...]:
+    if isinstance(operation, Join):
+        return (taken[0] + other[0],)
     if isinstance(operation, Conv | Shortcut):
         _, height, width = taken
         stride = operation.stride

@@ -36,10 +36,10 @@ class HeadError(ValueError):
 class ClassStatistics:
     """Means [C, D], covariances [C, D, D] (of the powered features) and counts [C] of the categories `labels`.
 
-    `readout` [K, D + 1]: the network's last linear layer, bias last: a row for each label, in their order, then those
-    of dormant categories (`transfer.manifest`); empty where there are none. `novelty_quantiles` [101]: the novelty
-    score's 0..100 % quantiles on known data held out of the fit, and `novelty_scale` [signs, 2]: the median and spread
-    there of each sign of novelty; empty until `with_quantiles`.
+    `readout` [K, d + 1]: the network's last linear layer, which takes a feature's first d numbers, bias last: a row for
+    each label, in their order, then those of dormant categories (`transfer.manifest`); empty where there are none.
+    `novelty_quantiles` [101]: the novelty score's 0..100 % quantiles on known data held out of the fit, and
+    `novelty_scale` [signs, 2]: the median and spread there of each sign of novelty; empty until `with_quantiles`.
     """
 
     labels: tuple[str, ...]
@@ -93,8 +93,8 @@ class ClassStatistics:
         )
 
     def with_readout(self, weight: Floats, bias: Floats) -> ClassStatistics:
-        """With the last linear layer (weight [K, D], bias [K]); the labels' rows first, then those of dormant ones."""
-        whole = weight.shape == (max(len(weight), len(self.labels)), self.means.shape[1])
+        """With the last linear layer (weight [K, d], bias [K]); the labels' rows first, then those of dormant ones."""
+        whole = len(weight) >= len(self.labels) and weight.ndim == 2 and weight.shape[1] <= self.means.shape[1]
         if not whole or bias.shape != weight.shape[:1]:
             raise HeadError(f"weight {weight.shape} and bias {bias.shape} are no readout of {len(self.labels)} labels")
         dormant = len(weight) > len(self.labels)
@@ -157,7 +157,8 @@ class ClassStatistics:
         distance: npt.NDArray[np.float32] = np.sqrt(far.min(axis=1))
         if not len(self.readout):
             return distance[:, None]
-        logits = features.astype(np.float32) @ self.readout[:, :-1].T + self.readout[:, -1]
+        weight, bias = self.readout[:, :-1], self.readout[:, -1]
+        logits = features[:, : weight.shape[1]].astype(np.float32) @ weight.T + bias
         known = len(self.labels)
         louder = np.logaddexp.reduce(logits[:, known:], axis=1) - np.logaddexp.reduce(logits[:, :known], axis=1)
         signs: npt.NDArray[np.float32] = np.stack([distance, louder], axis=1).astype(np.float32)
@@ -290,8 +291,8 @@ def checked(statistics: ClassStatistics) -> ClassStatistics:
         raise HeadError(f"counts must be [{classes}] and at least 2")
     if s.novelty_quantiles.shape not in ((0,), (QUANTILES,)) or (np.diff(s.novelty_quantiles) < 0).any():
         raise HeadError(f"novelty_quantiles must be empty or {QUANTILES} ascending numbers")
-    if s.readout.shape != (0, 0) and (s.readout.ndim != 2 or s.readout.shape[1] != width + 1):
-        raise HeadError(f"readout is {s.readout.shape}; expected [labels and more, {width + 1}]")
+    if s.readout.shape != (0, 0) and (s.readout.ndim != 2 or not 2 <= s.readout.shape[1] <= width + 1):
+        raise HeadError(f"readout is {s.readout.shape}; expected [labels and more, 2..{width + 1}]")
     if s.readout.shape != (0, 0) and not classes < len(s.readout) <= MAX_CLASSES:
         raise HeadError(f"readout has {len(s.readout)} rows for {classes} labels; expected more, at most {MAX_CLASSES}")
     if s.novelty_scale.shape not in ((0, 2), (1, 2), (2, 2)) or (s.novelty_scale[:, 1] <= 0).any():

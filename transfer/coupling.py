@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from transfer.operations import INPUT, Add, Blueprint, Conv, Dense, Shortcut
+from transfer.operations import INPUT, Add, Blueprint, Conv, Dense, Shortcut, sources
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,6 @@ def coupling(drawn: Blueprint) -> Coupling:
             first = next(tensor for tensor in widths if tensor in both)  # in the order they are made
             space = {tensor: first if old in both else old for tensor, old in space.items()} | {name: first}
         else:
-            space[name] = space[operation.source]
+            space[name] = space[sources(operation)[0]]
     links = tuple(Link(space[one.source], space[one.name], one.padding[0], one.kept) for one in shortcuts)
     return Coupling(space, {name: widths[name] for name in dict.fromkeys(space.values())}, links)

@@ -77,12 +77,20 @@ class MeanPool:
 
 @dataclass(frozen=True, eq=False)
 class Mean:
-    """Over height and width of each of cells x cells equal parts, divided by cells: [n, h, w, c] to
-    [n, cells * cells * c]."""
+    """Over height and width of each of cells x cells equal parts: [n, h, w, c] to [n, cells * cells * c]."""
 
     name: str
     source: str
     cells: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Join:
+    """[n, c] and [n, d] to [n, c + d]."""
+
+    name: str
+    a: str
+    b: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +104,7 @@ class Dense:
     relu: bool = False
 
 
-Operation = Conv | Scale | Add | MaxPool | MeanPool | Mean | Dense
+Operation = Conv | Scale | Add | MaxPool | MeanPool | Mean | Join | Dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +153,8 @@ class _Folding:
             self._make(name, self._rectified(operation, self.made[source]))
         elif isinstance(operation, planned.Add):
             self._make(name, Add(name, self.tensors[operation.a], self.tensors[operation.b]))
+        elif isinstance(operation, planned.Join):
+            self._make(name, Join(name, self.tensors[operation.a], self.tensors[operation.b]))
         elif isinstance(operation, planned.Shortcut):
             self._shortcut(operation, source)
         elif isinstance(operation, planned.MaxPool):

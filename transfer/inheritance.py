@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from transfer.blueprint import blueprint
 from transfer.coupling import coupling
-from transfer.operations import INPUT, Add, Conv, Dense, Norm, Operation, Shortcut
+from transfer.operations import INPUT, Add, Conv, Dense, Join, Norm, Operation, Shortcut
 from transfer.plan import Plan, branch, entering, inner, origins, outer, shortcut, shrunk_spec
 from transfer.spec import NetSpec
 
@@ -38,7 +38,7 @@ def shrink(spec: NetSpec, weights: Weights, plan: Plan) -> tuple[NetSpec, dict[s
     taken: dict[str, Array] = {}
     for operation in blueprint(small).operations:
         name = operation.name
-        if isinstance(operation, Add):
+        if isinstance(operation, Add | Join):
             channels[name] = channels[operation.a]
             continue
         reads = list(channels[operation.source])
@@ -144,7 +144,7 @@ def _classifier(spec: NetSpec, weights: Weights) -> tuple[Array, Array]:
     denses = [operation for operation in blueprint(spec).operations if isinstance(operation, Dense)]
     weight = weights[f"{denses[0].name}.weight"]
     bias = weights[f"{denses[0].name}.bias"]
-    weight = weight.reshape(len(weight), spec.feature_width, -1).sum(axis=2)
+    weight = weight.reshape(len(weight), spec.pooled_width, -1).sum(axis=2)
     for dense in denses[1:]:
         after = weights[f"{dense.name}.weight"]
         # The half belongs to the ReLU before this layer.

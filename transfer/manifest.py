@@ -73,8 +73,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         tensor_shapes(blueprint(self.net), self.input.height, self.input.width)  # or the images are too small
         if self.kind == "student" and isinstance(self.net.vgg, VggSpec) and self.net.vgg.hidden:
             raise ValueError("a student's logits must be a linear function of its feature: leave out the hidden layers")
-        if self.kind == "teacher" and self.net.cells_a_side != 1:
-            raise ValueError("a teacher's feature is the mean over its whole map: leave out `cells`")
+        if self.kind == "teacher" and self.net.cells_a_side:
+            raise ValueError("a teacher's feature is the mean over its last map alone: leave out `cells`")
         for pair in self.pairs:
             if not 0 <= pair.group < len(self.net.groups) or pair.teacher_block < 0:
                 raise ValueError(f"pair of group {pair.group}, block {pair.teacher_block}: no such block")

@@ -21,6 +21,7 @@ from transfer.operations import (
     Conv,
     Dense,
     Flatten,
+    Join,
     MaxPool,
     Mean,
     Norm,
@@ -38,9 +39,8 @@ class WeightsError(ValueError):
 
 
 class Outputs(NamedTuple):
-    """logits [n, C]; feature [n, D], the mean over the last block's map, or over each of its cells;
-    blocks[group][position] [n, out, h, w], after their ReLU.
-    """
+    """logits [n, C]; feature [n, D], the mean over the last block's map and, in a network with cells, what an earlier
+    one says; blocks[group][position] [n, out, h, w], after their ReLU."""
 
     logits: Tensor
     feature: Tensor
@@ -118,6 +118,8 @@ class Network(nn.Module):
     def _made(self, operation: Operation, values: Mapping[str, Tensor]) -> Tensor:
         if isinstance(operation, Add):
             return values[operation.a] + values[operation.b]
+        if isinstance(operation, Join):
+            return torch.cat([values[operation.a], values[operation.b]], dim=1)
         x = values[operation.source]
         if isinstance(operation, Relu):
             return functional.relu(x)
@@ -160,7 +162,7 @@ def place(root: nn.Module, name: str, module: nn.Module) -> None:
 def _mean(mean: Mean, x: Tensor) -> Tensor:
     if mean.cells == 1:
         return x.mean(dim=(2, 3))
-    return functional.adaptive_avg_pool2d(x, mean.cells).permute(0, 2, 3, 1).flatten(1) / mean.cells
+    return functional.adaptive_avg_pool2d(x, mean.cells).permute(0, 2, 3, 1).flatten(1)
 
 
 def _shortcut(shortcut: Shortcut, x: Tensor) -> Tensor:

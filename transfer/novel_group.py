@@ -10,7 +10,6 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from transfer.cells import over_all
 from transfer.class_statistics import ClassStatistics, Floats, HeadError, shared_covariance
 
 LEVELS = (0.01, 0.02, 0.05, 0.1)
@@ -101,7 +100,7 @@ def _least(n: int, held_out: int) -> npt.NDArray[np.float64]:
 # ------------------------------------------------------------------------------------------- which belong together
 
 
-def largest_cluster(features: Floats, known: ClassStatistics, cells: int = 1) -> Mask:
+def largest_cluster(features: Floats, known: ClassStatistics, width: int | None = None) -> Mask:
     """[n] True for the members of the largest new category in a buffer of novel features [n, D]; nowhere True where no
     two lie closer together than to what is known.
 
@@ -109,12 +108,12 @@ def largest_cluster(features: Floats, known: ClassStatistics, cells: int = 1) ->
     The known centres stay where they are and one free centre is fitted: its members are those that lie closer to it
     than to any known centre, in the metric of the spread that all categories share. Of many starts the one that
     explains most is taken. A second free centre then takes from the first what is of another new category.
-    `cells` a side are the features of (`transfer.cells`); their mean is what is looked at, for centres of few samples
-    are the worse known the more numbers they have. Raises HeadError below FEWEST features.
+    Only the first `width` numbers of a feature are looked at (all if None): centres of few samples are the worse known
+    the more numbers they have. Raises HeadError below FEWEST features.
     """
     if len(features) < FEWEST:
         raise HeadError(f"{len(features)} features are too few to find a cluster in; wait for at least {FEWEST}")
-    points, centres = _whitened(known, features, cells)
+    points, centres = _whitened(known, features, known.means.shape[1] if width is None else width)
     explained = _between(points, centres).min(axis=1)
     first = _best(points, explained)
     if first is None:
@@ -123,12 +122,10 @@ def largest_cluster(features: Floats, known: ClassStatistics, cells: int = 1) ->
     return first if second is None else _larger(points, explained, first, second, _spacing(centres))
 
 
-def _whitened(known: ClassStatistics, features: Floats, cells: int) -> tuple[Squares, Squares]:
-    """The features [n, d] and the known centres [C, d] in units of the spread within known categories: powered, and
-    the mean over the cells."""
-    shared = over_all(over_all(shared_covariance(known.covariances, known.counts), cells).T, cells)
-    factor = np.linalg.cholesky(shared)
-    points, centres = over_all(known.powered(features), cells), over_all(known.means.astype(np.float64), cells)
+def _whitened(known: ClassStatistics, features: Floats, width: int) -> tuple[Squares, Squares]:
+    """The features [n, width] and the known centres [C, width] in units of the spread within known categories."""
+    factor = np.linalg.cholesky(shared_covariance(known.covariances, known.counts)[:width, :width])
+    points, centres = known.powered(features)[:, :width], known.means[:, :width].astype(np.float64)
     return np.linalg.solve(factor, points.T).T, np.linalg.solve(factor, centres.T).T
 
 

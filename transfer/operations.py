@@ -87,13 +87,20 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class Mean:
-    """Over each of cells x cells equal parts of the map, and divided by cells: [c, h, w] to [cells * cells * c], part
-    after part by rows. So a map that is alike everywhere gives as long a vector whatever cells is, and what learns from
-    it needs no other rates."""
+    """Over each of cells x cells equal parts of the map: [c, h, w] to [cells * cells * c], part after part by rows."""
 
     name: str
     source: str
     cells: int = 1
+
+
+@dataclass(frozen=True)
+class Join:
+    """[c] and [d] to [c + d]."""
+
+    name: str
+    a: str
+    b: str
 
 
 @dataclass(frozen=True)
@@ -115,12 +122,12 @@ class Dense:
     width_out: int
 
 
-Operation = Conv | Norm | Relu | Add | Shortcut | MaxPool | Mean | Flatten | Dense
+Operation = Conv | Norm | Relu | Add | Shortcut | MaxPool | Mean | Join | Flatten | Dense
 
 
 def sources(operation: Operation) -> tuple[str, ...]:
     """The tensors it takes."""
-    return (operation.a, operation.b) if isinstance(operation, Add) else (operation.source,)
+    return (operation.a, operation.b) if isinstance(operation, Add | Join) else (operation.source,)
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class Blueprint:
 
     `logits` and `feature` name the outputs, `blocks[group][position]` the activation map of each block: its output
     behind the ReLU that follows. `logits` is also the name of the last Dense. The feature is always the mean over the
-    last block's map, or over each of its cells, after the max-pool where there is one.
+    last block's map, after the max-pool where there is one, and in a network with cells an earlier map's parts.
     """
 
     operations: tuple[Operation, ...]

@@ -96,11 +96,11 @@ class PlacedBlock(NamedTuple):
 
 
 class NetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A network: a stem, groups of blocks, average, one linear layer; see `transfer.families`.
+    """A network: a stem, groups of blocks, global average, one linear layer; see `transfer.families`.
 
     The first block of every group but the first has stride 2. VGG has no stem (its stem_width is the image's 3
-    channels, its stem_stride 1), halves its maps behind every group, and says the rest in `vgg`. The average is over
-    all pixels or, where `cells` is given, over each of cells x cells parts of the map (`transfer.cells`).
+    channels, its stem_stride 1), halves its maps behind every group, and says the rest in `vgg`. With `cells`, the
+    feature also holds the means over each of cells x cells parts of an earlier map (`transfer.cells`).
     """
 
     stem_width: int
@@ -126,9 +126,11 @@ class NetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.family == "vgg" and any(block.mid != block.out for blocks in self.groups for block in blocks):
             raise ValueError("a block of family vgg is one convolution: its mid must equal its out")
         if isinstance(self.cells, int):
-            _within("cells", self.cells, 2, MAX_CELLS)
+            _within("cells", self.cells, 1, MAX_CELLS)
             if isinstance(self.vgg, VggSpec) and self.vgg.hidden:
-                raise ValueError("hidden layers take the map itself: a network with some has no cells")
+                raise ValueError("a network with hidden layers has no cells: it is a teacher's")
+            if sum(map(len, self.groups)) == 1:
+                raise ValueError("a network of one block has no earlier map that cells could be of")
 
     def __repr__(self) -> str:
         """Without what is unset: checkpoints are named after this text and must be found again."""
@@ -137,13 +139,27 @@ class NetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def feature_width(self) -> int:
-        """D, the length of the feature (the pooled output of the last block)."""
-        return self.groups[-1][-1].out * self.cells_a_side**2
+        """D, the length of the feature: the pooled output of the last block, which the logits are made of, and the
+        cells of an earlier one."""
+        group, position = self.earlier
+        return self.pooled_width + self.cells_a_side**2 * self.groups[group][position].out
+
+    @property
+    def pooled_width(self) -> int:
+        """The channels of the last block's map; as many numbers of the feature come first, and make the logits."""
+        return self.groups[-1][-1].out
 
     @property
     def cells_a_side(self) -> int:
-        """`cells`, 1 where the average is over all pixels."""
-        return self.cells if isinstance(self.cells, int) else 1
+        """`cells`, 0 where the feature has none."""
+        return self.cells if isinstance(self.cells, int) else 0
+
+    @property
+    def earlier(self) -> tuple[int, int]:
+        """Group and position of the block that cells are of: the last group's first one or, where it is alone, the one
+        before."""
+        groups = len(self.groups)
+        return (groups - 1, 0) if len(self.groups[-1]) > 1 or groups == 1 else (groups - 2, len(self.groups[-2]) - 1)
 
     @property
     def widths(self) -> tuple[tuple[int, ...], ...]:

@@ -64,6 +64,7 @@ TABLES: Final[Schema] = {
     "AddOptions": {"fused_activation_function": (0, "Int8")},
     "PadOptions": {},
     "ReshapeOptions": {},
+    "ConcatenationOptions": {"axis": (0, "Int32"), "fused_activation_function": (1, "Int8")},
     "Pool2DOptions": {
         "padding": (0, "Int8"),
         "stride_w": (1, "Int32"),
@@ -79,6 +80,7 @@ TABLES: Final[Schema] = {
 OPERATORS: Final[dict[str, tuple[int, str, int]]] = {
     "ADD": (0, "AddOptions", 11),
     "AVERAGE_POOL_2D": (1, "Pool2DOptions", 5),
+    "CONCATENATION": (2, "ConcatenationOptions", 10),
     "CONV_2D": (3, "Conv2DOptions", 1),
     "DEPTHWISE_CONV_2D": (4, "DepthwiseConv2DOptions", 2),
     "FULLY_CONNECTED": (9, "FullyConnectedOptions", 8),

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transfer.flatbuffer import FlatBuffer, Offset
-from transfer.graph import Add, Conv, Dense, MaxPool, Mean, MeanPool, Operation, Scale
+from transfer.graph import Add, Conv, Dense, Join, MaxPool, Mean, MeanPool, Operation, Scale
 from transfer.tflite_schema import ACTIVATION, IDENTIFIER, OPERATORS, PADDING, TABLES, TENSOR_TYPES, VERSION
 
 Quantise = Literal["none", "dynamic_int8"]
@@ -60,37 +60,38 @@ class Writer:
             self._pool("AVERAGE_POOL_2D", source, out, operation.stride, operation.stride, "SAME")
         elif isinstance(operation, Mean):
             self._mean(operation)
+        elif isinstance(operation, Join):
+            self._join(operation)
         else:
             self._dense(operation)
 
     def _mean(self, mean: Mean) -> None:
-        """Of cells, a depthwise convolution: a pool could not divide by their number as well."""
         source = self._activations[mean.source]
         if mean.cells == 1:
             axes = self._constant(f"{mean.name}.axes", np.array([1, 2], np.int32))
             self._operator("MEAN", [source, axes], self.activation(mean.name, source.shape[-1:]), keep_dims=False)
             return
         height, width, channels = source.shape
-        rows, columns = height // mean.cells, width // mean.cells
-        share = np.full((1, rows, columns, channels), 1 / (rows * columns * mean.cells), np.float32)
         cells = self.activation(f"{mean.name}.cells", (mean.cells, mean.cells, channels))
         self._operator(
-            "DEPTHWISE_CONV_2D",
-            [
-                source,
-                self._constant(f"{mean.name}.share", share),
-                self._constant(f"{mean.name}.offset", np.zeros(channels, np.float32)),
-            ],
+            "AVERAGE_POOL_2D",
+            [source],
             cells,
             padding=PADDING["VALID"],
-            stride_w=columns,
-            stride_h=rows,
-            depth_multiplier=1,
+            stride_w=width // mean.cells,
+            stride_h=height // mean.cells,
+            filter_width=width // mean.cells,
+            filter_height=height // mean.cells,
             fused_activation_function=_activation(relu=False),
         )
         size = channels * mean.cells**2
         shape = self._constant(f"{mean.name}.shape", np.array([-1, size], np.int32))
         self._operator("RESHAPE", [cells, shape], self.activation(mean.name, (size,)))
+
+    def _join(self, join: Join) -> None:
+        a, b = self._activations[join.a], self._activations[join.b]
+        out = self.activation(join.name, (a.shape[0] + b.shape[0],))
+        self._operator("CONCATENATION", [a, b], out, axis=1, fused_activation_function=_activation(relu=False))
 
     def _dense(self, dense: Dense) -> None:
         source = self._activations[dense.source]

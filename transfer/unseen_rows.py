@@ -29,19 +29,20 @@ WORTH = 0.25
 
 
 def expected(statistics: ClassStatistics, weight: Floats, row: Floats) -> tuple[Doubles, Doubles]:
-    """Mean [D] and covariance [D, D], of powered features as in `statistics`, of the category whose row is `row` [D].
-    weight [C, D]: the rows of the statistics' own categories.
+    """Mean [D] and covariance [D, D], of powered features as in `statistics`, of the category whose row is `row` [d].
+    weight [C, d]: the rows of the statistics' own categories. Rows weigh the first d numbers of a feature.
 
-    Rows weigh plain features, so they are taken at the slope that the power has at the mean.
+    They weigh plain features, so they are taken at the slope that the power has at the mean.
     """
     shared = shared_covariance(statistics.covariances, statistics.counts)
     centre = np.maximum(statistics.means.mean(axis=0), 0).astype(np.float64)
-    slope = centre ** (1 / statistics.power - 1) / statistics.power
+    weighed = weight.shape[1]
+    slope = (centre ** (1 / statistics.power - 1) / statistics.power)[:weighed]
     middle = weight.mean(axis=0)
     places = statistics.means - centre
-    directions = ((weight - middle) * slope) @ shared
+    directions = ((weight - middle) * slope) @ shared[:weighed]
     factor = max(0.0, float((places * directions).sum() / max(float(np.square(directions).sum()), 1e-12)))
-    mean = centre + factor * ((row - middle) * slope) @ shared
+    mean = centre + factor * ((row - middle) * slope) @ shared[:weighed]
     return np.maximum(mean, 0), shared
 
 
@@ -51,7 +52,7 @@ def with_expected(statistics: ClassStatistics, weight: Floats, label: str, row: 
 
 
 def levelled(statistics: ClassStatistics, weight: Floats, bias: Floats, row: Floats, offset: float, seed: int) -> float:
-    """The bias for `row` [D], now `offset`, beside the rows weight [C, D] and bias [C] of the statistics' categories.
+    """The bias for `row` [d], now `offset`, beside the rows weight [C, d] and bias [C] of the statistics' categories.
 
     A row that was taught where its category never appeared is too quiet. It gets as loud as the others are: it takes
     from the known categories' pseudo-features the share that these take from each other. But where it is expected
@@ -59,8 +60,9 @@ def levelled(statistics: ClassStatistics, weight: Floats, bias: Floats, row: Flo
     Of the held-out training images of CIFAR-10's truck, never seen, 79 % are named instead of 54 %, and of the nine
     known categories 92.7 instead of 93.1 %.
     """
-    known = len(statistics.labels)
-    drawn = np.concatenate([statistics.sample(k, PSEUDO_FEATURES, seed * 100_003 + k) for k in range(known)])
+    known, weighed = len(statistics.labels), weight.shape[1]
+    every = np.concatenate([statistics.sample(k, PSEUDO_FEATURES, seed * 100_003 + k) for k in range(known)])
+    drawn = every[:, :weighed]
     targets = np.repeat(np.arange(known), PSEUDO_FEATURES)
     logits = drawn @ weight.T + bias
     said = logits.argmax(axis=1)
@@ -68,7 +70,7 @@ def levelled(statistics: ClassStatistics, weight: Floats, bias: Floats, row: Flo
     rise = float(np.quantile(logits.max(axis=1) - (drawn @ row + offset), share))
     mean, _ = expected(statistics, weight, row)
     places = np.maximum(np.concatenate([statistics.means, mean[None]]), 0) ** (1 / statistics.power)
-    leads = _leads(places @ np.concatenate([weight, row[None]]).T + np.append(bias, offset))
+    leads = _leads(places[:, :weighed] @ np.concatenate([weight, row[None]]).T + np.append(bias, offset))
     return offset + min(rise, float(leads[:known].mean() - leads[known]))
 
 
@@ -82,15 +84,17 @@ def _leads(logits: Floats) -> Doubles:
 def fitted(
     weight: Floats, bias: Floats, features: Floats, known: Floats, column: Floats
 ) -> tuple[Floats, float] | None:
-    """A row [D] and its bias for a category of which only the teacher has a logit: ridge regression of that logit on
-    the student's features [n, D] of whatever images there are. None where the features say too little of it (WORTH).
+    """A row [d] and its bias for a category of which only the teacher has a logit: ridge regression of that logit on
+    the first d numbers of the student's features [n, D] of whatever images there are. None where these say too little
+    of it (WORTH).
 
-    known [n, K], column [n]: the teacher's logits of the categories that weight [K, D] and bias [K] are of, and of the
+    known [n, K], column [n]: the teacher's logits of the categories that weight [K, d] and bias [K] are of, and of the
     new one. Both sides are compared after the mean of the known logits is taken from each image's, which no decision
     depends on, and the teacher's scaled to the spread of the student's.
     """
     if len(features) < FEWEST_TO_FIT or known.shape[1] < 2:
         return None
+    features = features[:, : weight.shape[1]]
     mine = features @ weight.T + bias
     mine = mine - mine.mean(axis=1, keepdims=True)
     middle = known.mean(axis=1)

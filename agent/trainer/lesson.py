@@ -88,7 +88,8 @@ class Lesson:
 
     def loss(self, batch: Rows, old: Old) -> Tensor:
         """l1*J1 + l2*sum(Jb) + l3*J3 (the paper, section 4.1), what the old categories say, and the drift."""
-        there = functional.cross_entropy(self._classifier(old.features), old.targets)
+        seen = old.features[:, : self._classifier.in_features]
+        there = functional.cross_entropy(self._classifier(seen), old.targets)
         return self._loss_of(batch, self._prefix.outputs(batch)) + LAMBDA_OLD * there
 
     def _loss_of(self, batch: Rows, out: Outputs) -> Tensor:

@@ -15,7 +15,6 @@ from agent.trainer.inputs import Inputs, Unteachable
 from agent.trainer.teacher import Taught
 from transfer import unseen_rows
 from transfer.blueprint import blueprint
-from transfer.cells import over_all, rows_in_cells
 from transfer.class_statistics import ClassStatistics
 from transfer.head import HeadError, grown_rows
 from transfer.regression import PSEUDO_FEATURES, rebalanced
@@ -53,7 +52,7 @@ def begun(inputs: Inputs, taught: Taught | None = None) -> Weights:
             dormant.append(category)
     means: dict[str, Floats | None] = {}
     for index, category in enumerate(inputs.job.categories, inputs.known):
-        mine = inputs.features[inputs.of(index)]
+        mine = inputs.features[inputs.of(index), : weights[weight].shape[1]]
         means[category] = mine.mean(axis=0) if len(mine) else None
     try:
         weights[weight], weights[bias], _ = grown_rows(weights[weight], weights[bias], inputs.known, dormant, means)
@@ -65,18 +64,14 @@ def begun(inputs: Inputs, taught: Taught | None = None) -> Weights:
 def _by_teacher(
     inputs: Inputs, weight: Floats, bias: Floats, taught: Taught, category: str
 ) -> tuple[npt.NDArray[np.floating], float] | None:
-    """A row that says of the samples what the teacher's says, of all their cells alike: there are too few for more.
-    None where it cannot be had."""
+    """A row that says of the samples what the teacher's says; None where it cannot be had."""
     labels, there = inputs.model.manifest.labels, taught.labels
     mine = [index for index, label in enumerate(labels) if label in there]
     if category not in there or not mine:
         return None
     said = taught.logits[inputs.used, 0].astype(np.float64)
     known, column = said[:, [there.index(labels[index]) for index in mine]], said[:, there.index(category)]
-    cells = inputs.model.manifest.net.cells_a_side
-    rows, features = over_all(weight[mine], cells), over_all(inputs.features[inputs.used], cells)
-    found = unseen_rows.fitted(rows, bias[mine], features, known, column)
-    return None if found is None else (rows_in_cells(found[0][None], cells)[0], found[1])
+    return unseen_rows.fitted(weight[mine], bias[mine], inputs.features[inputs.used], known, column)
 
 
 def ended(inputs: Inputs, weights: Mapping[str, Floats], features: Floats, statistics: ClassStatistics) -> Weights:
@@ -89,8 +84,7 @@ def ended(inputs: Inputs, weights: Mapping[str, Floats], features: Floats, stati
     if len(rows):
         there = [(features[rows], inputs.assigned[rows]), *_expected(inputs, row, statistics)]
         every, which = (np.concatenate(each) for each in zip(*there, strict=True))
-        old, cells = inputs.model.statistics(), inputs.model.manifest.net.cells_a_side
-        row, offset = rebalanced(row, offset, old, every, which, inputs.job.seed, cells)
+        row, offset = rebalanced(row, offset, inputs.model.statistics(), every, which, inputs.job.seed)
     offset, known = offset.copy(), len(statistics.labels)
     for index in inputs.unsampled:
         offset[index] = unseen_rows.levelled(

@@ -50,8 +50,8 @@ def assign(inputs: Inputs, taught: Taught | None) -> Assigned:
         assigned[silent] = np.where(word >= inputs.known, word, REFUSED)[silent]
     elif len(inputs.job.categories) == 1 and not inputs.job.unseen:
         candidates = silent | (assigned == inputs.known)  # those that came with the label say where the others lie
-        known, cells = inputs.model.statistics(), inputs.model.manifest.net.cells_a_side
-        members = by_cluster(inputs.features[candidates], known, cells)
+        known, width = inputs.model.statistics(), inputs.model.manifest.net.pooled_width
+        members = by_cluster(inputs.features[candidates], known, width)
         assigned[np.flatnonzero(candidates)[members]] = inputs.known
     if taught is not None and (inputs.job.use_unlabelled or inputs.job.unseen):
         assigned[silent & (assigned == REFUSED)] = UNLABELLED
@@ -106,12 +106,14 @@ def by_teacher(taught: Taught, labels: Sequence[str], known: int) -> Assigned | 
     return word
 
 
-def by_cluster(features: npt.NDArray[np.float32], known: ClassStatistics, cells: int = 1) -> npt.NDArray[np.bool_]:
-    """[n] mask of the samples in the largest cluster of features [n, d], `cells` a side: none where nothing lies
-    together, all of them where they are too few to tell."""
+def by_cluster(
+    features: npt.NDArray[np.float32], known: ClassStatistics, width: int | None = None
+) -> npt.NDArray[np.bool_]:
+    """[n] mask of the samples in the largest cluster of features [n, D], of which the first `width` numbers are looked
+    at: none where nothing lies together, all of them where they are too few to tell."""
     if len(features) < 8:
         return np.ones(len(features), bool)
-    return largest_cluster(features, known, cells)
+    return largest_cluster(features, known, width)
 
 
 def _holdout(inputs: Inputs, assigned: Assigned) -> npt.NDArray[np.bool_]:

@@ -60,7 +60,7 @@ def grown(start: Start, images: Images, row: Row, seed: int) -> Network:
     weights, known, layer = weights_of(start.net), len(start.labels), start.net.blueprint.logits
     weight, bias = weights[f"{layer}.weight"][:known], weights[f"{layer}.bias"][:known]
     if row == "mean feature":
-        mean = outputs(start.net, images, start.input)[1].numpy().mean(axis=0)
+        mean = outputs(start.net, images, start.input)[1].numpy().mean(axis=0)[: weight.shape[1]]
         weight, bias = append_row(weight, bias, mean)
     else:
         drawn = np.random.default_rng(seed).normal(0, weight.std(), weight.shape[1:])

@@ -107,16 +107,17 @@ def test_an_int8_model_is_smaller_and_its_statistics_are_its_own(
     assert not np.array_equal(small.statistics().means, large.statistics().means)
 
 
-@pytest.mark.parametrize(("asked", "found"), [(None, 2), (1, 1), (2, 2)])
-def test_the_feature_is_of_cells_and_the_student_says_the_same(
+@pytest.mark.parametrize(("asked", "found"), [(None, 2), (0, 0), (1, 1), (4, 4)])
+def test_the_feature_holds_an_earlier_maps_cells_and_the_student_says_the_same(
     teacher: Teacher, dataset: Dataset, made: tuple[Compressed, str], tmp_path: Path, asked: int | None, found: int
 ) -> None:
     cache = made[0].directory.parent / "cache"  # the training does not know of cells, and is there
     student = compress(teacher, dataset, replace(RECIPE, cells=asked), out_dir=tmp_path / "made", cache_dir=cache)
     net = student.manifest.net
     assert net.cells_a_side == found and student.accuracy == made[0].accuracy
+    assert student.parameters == made[0].parameters
     loaded = bundle.load(student.directory, trusted=None)
-    assert loaded.statistics().means.shape == (3, net.groups[-1][-1].out * found**2)
+    assert loaded.statistics().means.shape == (3, net.feature_width)
 
 
 def test_cells_that_do_not_fit_are_refused(teacher: Teacher, dataset: Dataset, tmp_path: Path) -> None:

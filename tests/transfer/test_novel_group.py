@@ -185,16 +185,18 @@ def test_the_order_of_the_buffer_does_not_matter(new: int, alarms: int, seed: in
     assert np.array_equal(largest_cluster(buffer[order], KNOWN), largest_cluster(buffer, KNOWN)[order])
 
 
-def test_what_is_looked_at_is_the_mean_over_the_cells() -> None:
-    """Cells that all say the same say nothing more, and what is different in each says nothing."""
+def test_only_the_first_numbers_are_looked_at() -> None:
     buffer = np.concatenate([features_of(11, 30, 0), ALARMS[:30]])
-    labels = list(KNOWN.labels)
-    statistics = fit(np.tile(of_the_known(60, 9), (1, 4)), np.repeat(np.arange(KINDS), 60), labels)
-    noise = np.random.default_rng(0).normal(0, 0.3, (len(buffer), 2, WIDTH))
-    root = np.sqrt(buffer)[:, None]
-    cells = np.concatenate([root + noise, np.maximum(root - noise, 0)], axis=1).reshape(len(buffer), -1) ** 2
-    members = largest_cluster(cells.astype(np.float32), statistics, cells=2)
+    noise = np.random.default_rng(0)
+    wider = fit(
+        np.concatenate([of_the_known(150, 0), noise.uniform(size=(150 * KINDS, 40))], axis=1),
+        np.repeat(np.arange(KINDS), 150),
+        list(KNOWN.labels),
+    )
+    more = np.concatenate([buffer, noise.uniform(0, 50, (len(buffer), 40))], axis=1).astype(np.float32)
+    members = largest_cluster(more, wider, WIDTH)
     assert members[:30].mean() > 0.95 and members[30:].mean() < 0.1
+    assert not np.array_equal(largest_cluster(more, wider), members)
 
 
 def test_a_cluster_needs_a_few_features() -> None:

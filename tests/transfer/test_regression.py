@@ -4,7 +4,6 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.cells import rows_in_cells
 from transfer.head import fit
 from transfer.regression import PULL, rebalanced, regressed
 
@@ -38,18 +37,6 @@ def test_no_small_change_makes_it_better(seed: int, counts: list[int]) -> None:
     for _ in range(5):
         nudge = rng.standard_normal(start.shape) * 0.03
         assert best <= objective(weight + nudge[:, :-1], bias + nudge[:, -1], start, x, y) + 1e-4
-
-
-def test_rows_change_in_all_cells_alike_and_as_if_there_were_one() -> None:
-    rng = np.random.default_rng(3)
-    x = np.concatenate([features_of(kind, 40, 0) for kind in range(3)])
-    y, start = np.repeat(np.arange(3), 40), rng.standard_normal((3, WIDTH)) * 0.3
-    whole, bias = regressed(start, np.zeros(3), x, y)
-    noise = rng.standard_normal((len(x), 1, WIDTH)) * 0.2  # in opposite cells, so that the mean stays
-    parted = np.concatenate([x[:, None] + noise, x[:, None] - noise] * 2, axis=1).reshape(len(x), -1) / 2
-    rows, offset = regressed(rows_in_cells(start, 2), np.zeros(3), parted, y, cells=2)
-    np.testing.assert_allclose(rows, rows_in_cells(whole, 2), atol=1e-5)
-    np.testing.assert_allclose(offset, bias, atol=1e-5)
 
 
 def test_the_new_row_is_learned_and_the_old_categories_stay() -> None:

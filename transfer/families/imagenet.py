@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from transfer.families.ending import ending
 from transfer.families.resnet import basic_block
-from transfer.operations import INPUT, Blueprint, Conv, Dense, MaxPool, Mean, Norm, Operation, Relu
+from transfer.operations import INPUT, Blueprint, Conv, MaxPool, Norm, Operation, Relu
 
 if TYPE_CHECKING:
     from transfer.spec import NetSpec
@@ -30,5 +31,5 @@ def imagenet(spec: NetSpec) -> Blueprint:
         operations += basic_block(block, source, shortcut)
         source = f"{block.name}.relu2"
         blocks[block.group].append(source)
-    operations += [Mean("feature", source, spec.cells_a_side), Dense("fc", "feature", spec.feature_width, spec.classes)]
+    operations += ending(spec, source, blocks, "fc")
     return Blueprint(tuple(operations), "fc", "feature", tuple(map(tuple, blocks)))

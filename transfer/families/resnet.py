@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.operations import INPUT, Add, Blueprint, Conv, Dense, Mean, Norm, Operation, Relu, Shortcut
+from transfer.families.ending import ending
+from transfer.operations import INPUT, Add, Blueprint, Conv, Norm, Operation, Relu, Shortcut
 
 if TYPE_CHECKING:
     from transfer.spec import NetSpec, PlacedBlock
@@ -27,10 +28,7 @@ def resnet(spec: NetSpec) -> Blueprint:
         operations += basic_block(block, source, shortcut)
         source = f"{block.name}.relu2"
         blocks[block.group].append(source)
-    operations += [
-        Mean("feature", source, spec.cells_a_side),
-        Dense("linear", "feature", spec.feature_width, spec.classes),
-    ]
+    operations += ending(spec, source, blocks, "linear")
     return Blueprint(tuple(operations), "linear", "feature", tuple(map(tuple, blocks)))
 
 

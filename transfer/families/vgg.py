@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from transfer.families.ending import ending
 from transfer.operations import INPUT, Blueprint, Conv, Dense, Flatten, MaxPool, Mean, Norm, Operation, Relu
 
 if TYPE_CHECKING:
@@ -34,11 +35,10 @@ def vgg(spec: NetSpec) -> Blueprint:
         operations.append(MaxPool(f"features.{at}", source, kernel=2, stride=2))
         source = f"features.{at}"
         at += 1
-    operations.append(Mean("feature", source, spec.cells_a_side))
     if not hidden:
-        operations.append(Dense("classifier", "feature", spec.feature_width, spec.classes))
+        operations += ending(spec, source, blocks, "classifier")
         return Blueprint(tuple(operations), "classifier", "feature", tuple(blocks))
-    operations.append(Flatten("flat", source, POOLED_SIDE))
+    operations += [Mean("feature", source), Flatten("flat", source, POOLED_SIDE)]
     source, width = "flat", width * POOLED_SIDE**2
     for at, neurons in enumerate(hidden):
         dense, relu = f"classifier.{3 * at}", f"classifier.{3 * at + 1}"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.operations import INPUT, Add, Blueprint, Conv, Dense, Mean, Norm, Operation, Relu, Shortcut
+from transfer.families.ending import ending
+from transfer.operations import INPUT, Add, Blueprint, Conv, Norm, Operation, Relu, Shortcut
 
 if TYPE_CHECKING:
     from transfer.spec import NetSpec
@@ -34,12 +35,8 @@ def wide(spec: NetSpec) -> Blueprint:
         ]
         activated.append(f"{name}.relu1")
         stream = f"{name}.add"
-    operations += [
-        Norm("bn", stream, spec.groups[-1][-1].out),
-        Relu("relu", "bn"),
-        Mean("feature", "relu", spec.cells_a_side),
-        Dense("linear", "feature", spec.feature_width, spec.classes),
-    ]
+    operations += [Norm("bn", stream, spec.groups[-1][-1].out), Relu("relu", "bn")]
     maps = iter([*activated[1:], "relu"])
     blocks = tuple(tuple(next(maps) for _ in group) for group in spec.groups)
+    operations += ending(spec, "relu", blocks, "linear")
     return Blueprint(tuple(operations), "linear", "feature", blocks)

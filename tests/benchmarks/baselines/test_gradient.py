@@ -40,7 +40,7 @@ def test_what_does_not_move_stays_and_batch_norms_always_keep_their_statistics(
     make_setting: Callable[..., Setting], shipped: Student
 ) -> None:
     before = weights_of(of_student(shipped).net)
-    learning = learner(shipped, rate=0.1, moving="last")
+    learning = learner(shipped, moving="last")
     learning.learn("plain", new_images(make_setting(), "plain", 0))
     after = weights_of(learning._start.net)
     changed = {name for name in before if not np.array_equal(before[name], after[name][: len(before[name])])}
@@ -48,7 +48,7 @@ def test_what_does_not_move_stays_and_batch_norms_always_keep_their_statistics(
         "linear.weight",
         "linear.bias",
     }
-    whole = learner(shipped, rate=0.1)
+    whole = learner(shipped)
     whole.learn("plain", new_images(make_setting(), "plain", 0))
     after = weights_of(whole._start.net)
     assert all(np.array_equal(before[name], after[name]) for name in before if ".running_" in name)
