@@ -24,7 +24,7 @@ from transfer import bundle
 from transfer.bundle import Bundle
 from transfer.spec import NetSpec
 
-VERSION = 4
+VERSION = 5
 """To be raised when `compress` makes other students of the same recipe."""
 
 Knowing = Literal["T10", "T9"]
