@@ -8,6 +8,7 @@ of tier transfer with the images of the new category.
 default   nine categories, as they are taught in table 4
 unmixed   never about mixtures of two images (ADR 12)
 no-feature  without the teacher's feature, by its logits and the labels
+no-cells  its feature holds the mean over the last map and nothing of an earlier one (ADR 13)
 depth-3   three blocks a group, as ResNet-20, the teacher's last
 views-4   asked about four views of each image
 
@@ -91,6 +92,7 @@ def _recipes(setting: Setting, usual: Recipe) -> dict[str, Recipe]:
         "default": short,
         "unmixed": replace(short, mixed=False),
         "no-feature": replace(short, features_weight=0.0),
+        "no-cells": replace(short, cells=0),
         "depth-3": replace(short, depth=3),
         "views-4": replace(short, views=4),
     }
