@@ -157,6 +157,23 @@ def test_a_readout_without_dormant_rows_says_nothing_new() -> None:
         statistics.with_readout(np.ones((4, WIDTH)), np.ones(4))
 
 
+@pytest.mark.parametrize("dormant", [0, 1])
+def test_novelty_is_judged_by_what_the_logits_are_made_of(dormant: int) -> None:
+    """Whatever else a feature holds decides between categories, and says nothing of what is new."""
+    features, targets = dataset(range(5), 60, 0)
+    more = np.random.default_rng(0).uniform(size=(len(features), 7)).astype(np.float32)
+    labels, weight = known().labels, np.ones((5 + dormant, WIDTH), np.float32)
+    alone = fit(features, targets, labels).with_readout(weight, np.ones(len(weight))).with_quantiles(features)
+    wider = fit(np.concatenate([features, more], axis=1), targets, labels)
+    wider = wider.with_readout(weight, np.ones(len(weight)))
+    wider = wider.with_quantiles(np.concatenate([features, more], axis=1))
+    asked = features_of(9, 20, 1)
+    said = wider.novelty(np.concatenate([asked, np.full((20, 7), 50)], axis=1).astype(np.float32))
+    np.testing.assert_allclose(said, alone.novelty(asked), rtol=1e-4)
+    again = from_arrays(wider.to_arrays(), labels)
+    assert again.threshold(0.05) == wider.threshold(0.05) and len(again.readout) == 5 + dormant
+
+
 def test_a_feature_that_never_fires_is_no_trouble() -> None:
     features, targets = dataset(range(3), 50, 0)
     features[:, 4] = 0
