@@ -200,7 +200,7 @@ def check_new(directory: Path) -> None:
 
 
 def check_cells(teacher: Teacher, chosen: Plan | GivenShape, cells: int | None, input: InputSpec) -> None:
-    """Raises CompressionError where the student's last map has no such cells; said before hours of training."""
+    """Raises CompressionError where the student has no earlier map of such cells; said before hours of training."""
     spec = chosen.spec if isinstance(chosen, GivenShape) else shrunk_spec(teacher.spec, chosen)
     try:
         with_cells(spec, cells or 0, input.height, input.width)

@@ -93,6 +93,8 @@ class Bundle:
             raise self._malformed(STATISTICS, str(error)) from error
         if statistics.means.shape[1] != self.manifest.net.feature_width:
             raise self._malformed(STATISTICS, "the features are not as wide as the network's")
+        if len(statistics.readout) and statistics.readout.shape[1] != self.manifest.net.pooled_width + 1:
+            raise self._malformed(STATISTICS, "the readout is not as wide as the network's last layer")
         return statistics
 
     def holdout(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]] | None:

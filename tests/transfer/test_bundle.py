@@ -188,6 +188,17 @@ def test_statistics_must_fit_the_labels(tmp_path: Path, files: dict[str, bytes],
     refused("malformed", replaced(tmp_path, files, STATISTICS, tensors(**arrays)).statistics)
 
 
+@pytest.mark.parametrize("width", [7, 8])
+def test_a_readout_must_take_what_the_last_layer_takes(tmp_path: Path, files: dict[str, bytes], width: int) -> None:
+    arrays = safetensors.numpy.load(files[STATISTICS])
+    arrays["readout"] = np.ones((4, width + 1), np.float32)
+    told = replaced(tmp_path, files, STATISTICS, tensors(**arrays))
+    if width == 8:
+        assert told.statistics().readout.shape == (4, 9)
+    else:
+        refused("malformed", told.statistics)
+
+
 def test_statistics_must_fit_the_features(tmp_path: Path, files: dict[str, bytes]) -> None:
     features = np.random.default_rng(0).uniform(0, 2, (40, 7)).astype(np.float32)
     arrays: Any = fit(features, np.arange(40) % 3, MANIFEST.labels).to_arrays()
