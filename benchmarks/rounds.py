@@ -114,7 +114,8 @@ class DeviceRounds:
 
 
 def make_job(category: str, sample_ids: tuple[str, ...], tier: Tier, seed: int, threads: int) -> Job:
-    """The job that the daemon would write with its shipped configuration."""
+    """The job that the daemon would write with its shipped configuration, of samples that came with their label, as
+    from a folder that is named after it: so it is in the paper, and so the baselines have them."""
     training = Config().training
     held = set(
         sorted(sample_ids, key=lambda name: name[::-1])[: max(2, round(len(sample_ids) * training.holdout_share))]
@@ -122,6 +123,7 @@ def make_job(category: str, sample_ids: tuple[str, ...], tier: Tier, seed: int, 
     return Job(
         job_id="job-000001",
         categories=(category,),
+        given=(category,) * len(sample_ids),
         tier=tier,
         sample_ids=sample_ids,
         holdout=tuple(name in held for name in sample_ids),

@@ -43,6 +43,7 @@ def test_the_job_is_the_one_that_the_daemon_writes() -> None:
     training = Config().training
     assert job.holdout == preparation._holdout(ids, training.holdout_share)
     assert (job.epochs, job.views, job.batch_size) == (training.epochs, training.views, training.batch_size)
+    assert job.given == ("plain",) * 40
     assert (job.tier, job.seed, job.threads, job.categories) == ("sparse", 3, 2, ("plain",))
 
 
