@@ -3,8 +3,8 @@
 Every method stands in it twice, by what the teacher knows (`students.Knowing`): plain names are T10, the paper's
 premise; names in -t9 are the harder reading, in which nobody knows the category beforehand. `new_category` says which
 was learned; --new each adds the others, one row a category and their mean. `seconds` are the device's own. The images
-come with their label, as in the paper: before, our rounds (and no baseline) had to find out which of the 500 belong
-together, and left out 40 % of them where no teacher knew the category.
+come with their label, as in the paper: in rows that are marked as outdated our rounds, and no baseline, had to find out
+which of the 500 belong together.
 """
 
 from __future__ import annotations

@@ -201,9 +201,11 @@ def check_new(directory: Path) -> None:
 
 def check_cells(teacher: Teacher, chosen: Plan | GivenShape, cells: int | None, input: InputSpec) -> None:
     """Raises CompressionError where the student has no earlier map of such cells; said before hours of training."""
+    if not cells:
+        return
     spec = chosen.spec if isinstance(chosen, GivenShape) else shrunk_spec(teacher.spec, chosen)
     try:
-        with_cells(spec, cells or 0, input.height, input.width)
+        with_cells(spec, cells, input.height, input.width)
     except ValueError as error:
         raise CompressionError(f"--cells {cells}: {error}") from error
 

@@ -21,6 +21,10 @@ _HYBRID_VERSION = {"CONV_2D": 5, "FULLY_CONNECTED": 3}
 _QUANTISE_FROM = 1024
 
 
+_Sides = tuple[int, int]
+"""Height and width."""
+
+
 @dataclass(frozen=True)
 class _Tensor:
     index: int
@@ -57,7 +61,7 @@ class Writer:
             height, width, channels = self._activations[operation.source].shape
             shape = (-(-height // operation.stride), -(-width // operation.stride), channels)
             source, out = self._activations[operation.source], self.activation(operation.name, shape)
-            self._pool("AVERAGE_POOL_2D", source, out, operation.stride, operation.stride, "SAME")
+            self._pool("AVERAGE_POOL_2D", source, out, (operation.stride,) * 2, (operation.stride,) * 2, "SAME")
         elif isinstance(operation, Mean):
             self._mean(operation)
         elif isinstance(operation, Join):
@@ -73,17 +77,8 @@ class Writer:
             return
         height, width, channels = source.shape
         cells = self.activation(f"{mean.name}.cells", (mean.cells, mean.cells, channels))
-        self._operator(
-            "AVERAGE_POOL_2D",
-            [source],
-            cells,
-            padding=PADDING["VALID"],
-            stride_w=width // mean.cells,
-            stride_h=height // mean.cells,
-            filter_width=width // mean.cells,
-            filter_height=height // mean.cells,
-            fused_activation_function=_activation(relu=False),
-        )
+        part = (height // mean.cells, width // mean.cells)
+        self._pool("AVERAGE_POOL_2D", source, cells, part, part, "VALID")
         size = channels * mean.cells**2
         shape = self._constant(f"{mean.name}.shape", np.array([-1, size], np.int32))
         self._operator("RESHAPE", [cells, shape], self.activation(mean.name, (size,)))
@@ -124,18 +119,19 @@ class Writer:
             source = self._padded(f"{pool.name}.padded", source, pool.padding)
         height, width, channels = source.shape
         shape = ((height - pool.kernel) // pool.stride + 1, (width - pool.kernel) // pool.stride + 1, channels)
-        self._pool("MAX_POOL_2D", source, self.activation(pool.name, shape), pool.kernel, pool.stride, "VALID")
+        out = self.activation(pool.name, shape)
+        self._pool("MAX_POOL_2D", source, out, (pool.kernel,) * 2, (pool.stride,) * 2, "VALID")
 
-    def _pool(self, operator: str, source: _Tensor, out: _Tensor, kernel: int, stride: int, padding: str) -> None:
+    def _pool(self, operator: str, source: _Tensor, out: _Tensor, kernel: _Sides, stride: _Sides, padding: str) -> None:
         self._operator(
             operator,
             [source],
             out,
             padding=PADDING[padding],
-            stride_w=stride,
-            stride_h=stride,
-            filter_width=kernel,
-            filter_height=kernel,
+            stride_w=stride[1],
+            stride_h=stride[0],
+            filter_width=kernel[1],
+            filter_height=kernel[0],
             fused_activation_function=ACTIVATION["NONE"],
         )
 

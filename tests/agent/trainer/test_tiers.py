@@ -76,6 +76,19 @@ def test_the_candidate_knows_one_category_more(prepared: Callable[..., Inputs]) 
     np.testing.assert_array_equal(made.statistics().means[:3], read.model.statistics().means)
 
 
+def test_a_new_category_is_known_from_its_images_both_ways_round(prepared: Callable[..., Inputs]) -> None:
+    read = prepared("sparse")
+    assert read.model.manifest.flip
+    learn(read)
+    made = bundle.load(read.folder / "candidate", trusted=None)
+    mine, size, known = read.images[read.of(3)], made.manifest.input, made.statistics()
+    both = np.concatenate([mine, np.ascontiguousarray(mine[:, :, ::-1])])
+    seen = tflite.features(made.read(bundle.MODEL), both, size) ** known.power
+    np.testing.assert_allclose(known.means[3], seen.mean(axis=0), rtol=0.02, atol=0.02)
+    alone = np.abs(known.means[3] - seen[: len(mine)].mean(axis=0)).max()
+    assert alone > 2 * np.abs(known.means[3] - seen.mean(axis=0)).max()
+
+
 # ------------------------------------------------------------------------------------------------ what from
 
 
